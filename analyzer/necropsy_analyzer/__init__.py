@@ -1,0 +1,1 @@
+"""The analyzer of necropsy: from what a host said to why it died."""

@@ -1,0 +1,1 @@
+"""Verdicts to groups: the same cause elsewhere."""

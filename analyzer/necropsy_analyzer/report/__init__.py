@@ -1,0 +1,1 @@
+"""Bytes to crash reports: unwrap, lines, find, formats, stack, culprit."""

@@ -1,0 +1,1 @@
+"""Evidence to verdict: one distribution over the causes, and the published JSON."""

@@ -1,0 +1,1 @@
+"""Data of necropsy: rules, causes, mechanisms, frame models, tables. Read with importlib.resources."""
