@@ -33,7 +33,7 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of evidence as published."""
+    """One piece of evidence as published; `source` names the text where the case has more than one."""
 
     rule: str
     line: int
@@ -41,6 +41,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     supports: dict[str, float]
     title: str = ""
     count: int = 1
+    source: str | None = None
 
 
 class Action(msgspec.Struct, frozen=True):
