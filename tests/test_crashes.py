@@ -1,4 +1,4 @@
-"""Every recorded crash: what is known to be true of it stands in the verdict, from whatever it left behind."""
+"""Every recorded crash: what is known to be true of it stands in the verdict, whatever it left behind."""
 
 from collections.abc import Iterator
 from pathlib import Path

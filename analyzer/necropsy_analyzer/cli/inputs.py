@@ -1,4 +1,4 @@
-"""What a person points `necropsy triage` at. In: a path or `-`. Out: a `Case`, or `InputError` in one line."""
+"""What `necropsy triage` is pointed at. In: a path or `-`. Out: a `Case`, or `InputError` in one line."""
 
 import os
 import stat
