@@ -1,7 +1,7 @@
 """`necropsy triage`: cold start over a 1 MB dmesg, and reports a second in one process.
 
 The baseline of the cold start is an interpreter that does nothing; that of the throughput is splitting the
-same logs into lines. Give a JSON Lines file of cases (field `log`) to measure on those instead of the recorded
+same logs into lines. Give a JSON Lines file of cases (field `log`) to measure those instead of the recorded
 crashes.
 """
 
@@ -94,7 +94,7 @@ def _throughput(logs: list[bytes]) -> None:
     size = sum(map(len, logs))
     print(f"triage of {len(logs)} logs ({size / 1e6:.2f} MB) in one process, one core:")
     print(
-        f"  {len(logs) / seconds:.0f} logs/s, {size / seconds / 1e6:.1f} MB/s, {seconds / split_s:.0f} x splitting"
+        f"  {len(logs) / seconds:.0f} logs/s, {size / seconds / 1e6:.1f} MB/s, {seconds / split_s:.0f} x a split"
     )
 
 
