@@ -92,10 +92,9 @@ def _throughput(logs: list[bytes]) -> None:
         log.decode("utf-8", "replace").splitlines()
     split_s = max(time.process_time() - started, 1e-9)
     size = sum(map(len, logs))
+    rate, bytes_rate = len(logs) / seconds, size / seconds / 1e6
     print(f"triage of {len(logs)} logs ({size / 1e6:.2f} MB) in one process, one core:")
-    print(
-        f"  {len(logs) / seconds:.0f} logs/s, {size / seconds / 1e6:.1f} MB/s, {seconds / split_s:.0f} x a split"
-    )
+    print(f"  {rate:.0f} logs/s, {bytes_rate:.1f} MB/s, {seconds / split_s:.0f} x the time of a split")
 
 
 if __name__ == "__main__":
