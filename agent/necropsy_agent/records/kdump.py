@@ -24,7 +24,16 @@ from necropsy_agent.records.kernel_text import release_of
 from necropsy_agent.records.vmcore_head import vmcore_format
 from necropsy_agent.wire import Blob, CrashPart, CrashRecord, VmcoreReport
 
-__all__ = ["LOG_LIMIT_BYTES", "Crash", "crash_roots", "examine", "folders", "read", "vmcore_format"]
+__all__ = [
+    "LOG_LIMIT_BYTES",
+    "Crash",
+    "crash_roots",
+    "examine",
+    "examine_open",
+    "folders",
+    "read",
+    "vmcore_format",
+]
 
 LOG_LIMIT_BYTES: Final = 32 << 20
 """Of a longer kernel log the end is read."""
@@ -71,10 +80,10 @@ def read(folder: Path) -> CrashRecord | None:
     return None if crash is None else crash.record
 
 
-def examine(folder: Path) -> Crash | None:
+def examine(folder: Path, log_bytes: int = LOG_LIMIT_BYTES) -> Crash | None:
     """Read the crash in `folder` and the heads of its vmcores; see `read`."""
     with Folder(folder) as opened:
-        return _examine(opened)
+        return examine_open(opened, log_bytes)
 
 
 def folders(root: Folder) -> Iterator[tuple[str, Folder]]:
@@ -157,11 +166,12 @@ def _holds_crash(names: set[str]) -> bool:
     return any(pattern.fullmatch(name) for name in names for pattern, _ in _LOGS)
 
 
-def _examine(folder: Folder) -> Crash | None:
+def examine_open(folder: Folder, log_bytes: int = LOG_LIMIT_BYTES) -> Crash | None:
+    """Read the crash in an open folder; of a kernel log longer than `log_bytes` the end."""
     files = dict(folder.files())
     if folder.path.name.startswith(_SELFTEST) or not _holds_crash(set(files)):
         return None
-    log_name, whole, text = _log(folder, files)
+    log_name, whole, text = _log(folder, files, log_bytes)
     vmcores = tuple(_vmcores(folder, files))
     if log_name is None and not vmcores:
         return None  # a dmesg.txt of systemd-pstore's, or names without anything behind them
@@ -202,12 +212,12 @@ def _examine(folder: Folder) -> Crash | None:
     return Crash(record, vmcores)
 
 
-def _log(folder: Folder, files: dict[str, os.stat_result]) -> tuple[str | None, bool, bytes]:
+def _log(folder: Folder, files: dict[str, os.stat_result], log_bytes: int) -> tuple[str | None, bool, bytes]:
     """Read the best kernel log of the folder: its name, whether it was finished, its text."""
     for pattern, whole in _LOGS:
         for name in files:
             if pattern.fullmatch(name):
-                text = folder.read(name, LOG_LIMIT_BYTES)
+                text = folder.read(name, log_bytes)
                 if text is not None and not _PSTORE_TEXT.match(text):
                     return name, whole, text
     return None, False, b""
