@@ -9,15 +9,16 @@ thread is told to come again (503 with Retry-After) rather than queued without b
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException, InternalServerException
+from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
@@ -90,6 +91,39 @@ class _Door:
             return await asyncio.to_thread(call)
 
 
+class _Body:
+    """A request's body as it comes (ASGI's http.request messages), and whether all of it has come."""
+
+    def __init__(self, request: Request[Any, Any, State]) -> None:
+        self._receive = request.receive
+        self._whole = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the body in pieces. Raises Refusal where the sender goes away."""
+        while not self._whole:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._whole = True
+                raise Refusal(400, "the sender went away before the batch was whole")
+            self._whole = not message.get("more_body", False)
+            chunk: bytes = message["body"]
+            yield chunk
+
+    async def drain(self) -> None:
+        """Read the rest, within bounds, and drop it.
+
+        A sender that is still sending when the connection closes is reset, and never sees why it was refused.
+        """
+        size = 0
+        with suppress(TimeoutError, Refusal):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                async for chunk in self.chunks():
+                    size += len(chunk)
+                    if size > _DRAINED_BYTES:
+                        return
+
+
+@dataclass
 class _BatchOperation(Operation):
     """Describes the body of POST /v1/batches, which the handler reads as a stream."""
 
@@ -124,10 +158,11 @@ class _BatchOperation(Operation):
 )
 async def _batches(request: Request[Any, Any, State], state: State) -> Ack:
     """Take a batch whole or not at all. The same batch again, or the same events, change nothing."""
+    body = _Body(request)
     try:
-        return await _take(request, state)
+        return await _take(request, body, state)
     except (Refusal, StoreUnavailableError):
-        await _drain(request)
+        await body.drain()
         raise
 
 
@@ -174,7 +209,7 @@ def make_app(store: Store, *, limits: Limits | None = None, arrived: Arrived | N
     )
 
 
-async def _take(request: Request[Any, Any, State], state: State) -> Ack:
+async def _take(request: Request[Any, Any, State], sent: _Body, state: State) -> Ack:
     host = await asyncio.to_thread(_host_of, state["store"], request.headers.get("authorization"))
     limits: Limits = state["limits"]
     door: _Door = state["door"]
@@ -183,7 +218,7 @@ async def _take(request: Request[Any, Any, State], state: State) -> Ack:
         encoding = encoding_of(request.headers.get("content-encoding"))
         try:
             async with asyncio.timeout(_BODY_TIMEOUT_S):
-                async for chunk in request.stream():
+                async for chunk in sent.chunks():
                     door.hold(len(chunk))
                     body += chunk
                     if len(body) > limits.body_bytes:
@@ -257,20 +292,6 @@ def _problem(status: int, detail: str, retry_after_s: int | None = None) -> Resp
     return Response(
         msgspec.json.encode(body), status_code=status, headers=headers, media_type="application/problem+json"
     )
-
-
-async def _drain(request: Request[Any, Any, Any]) -> None:
-    """Read on past an answer, within bounds.
-
-    A sender that is still sending when the connection closes is reset, and never sees why it was refused.
-    """
-    size = 0
-    with suppress(TimeoutError, InternalServerException):
-        async with asyncio.timeout(_DRAIN_TIMEOUT_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > _DRAINED_BYTES:
-                    return
 
 
 def _refused(_: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
