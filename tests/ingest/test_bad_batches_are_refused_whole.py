@@ -195,7 +195,7 @@ def test_a_damaged_batch_is_refused_or_still_says_what_it_held(sender: Any, data
         batch = decode(damaged, "identity", Limits())
     except Refusal as refusal:
         told = (refusal.status // 100, refusal.detail.isascii(), "\n" in refusal.detail)
-        assert told == (4, True, False)  # noqa: PT017  # whether it is refused depends on the damage
+        assert told == (4, True, False)  # whether it is refused depends on the damage
     else:
         assert len(batch.events) == batch.head.count
         assert all(msgspec.json.decode(event.body) is not None for event in batch.events)

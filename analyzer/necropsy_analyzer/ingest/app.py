@@ -102,12 +102,11 @@ class _Body:
         """Give the body in pieces. Raises Refusal where the sender goes away."""
         while not self._whole:
             message = await self._receive()
-            if message["type"] == "http.disconnect":
+            if message["type"] != "http.request":
                 self._whole = True
                 raise Refusal(400, "the sender went away before the batch was whole")
             self._whole = not message.get("more_body", False)
-            chunk: bytes = message["body"]
-            yield chunk
+            yield message["body"]
 
     async def drain(self) -> None:
         """Read the rest, within bounds, and drop it.
