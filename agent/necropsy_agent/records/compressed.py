@@ -178,7 +178,7 @@ def _lzo_into(out: bytearray, data: bytes) -> bool:
 
 
 def _lz4(data: bytes) -> tuple[bytes, bool]:
-    """Open an LZ4 block (lz4_Block_format.md); it has no end mark, so its end is the end of the data."""
+    """Open an LZ4 block (lz4_Block_format.md). It has no end mark: a cut between sequences is not seen."""
     out = bytearray()
     try:
         whole = _lz4_into(out, data)
@@ -207,7 +207,7 @@ def _lz4_into(out: bytearray, data: bytes) -> bool:
         out += data[at : at + count]
         at += count
         if at >= len(data):
-            return at == len(data)
+            return at == len(data) and count >= 5  # "the last 5 bytes are always literals"
         distance = data[at] | data[at + 1] << 8
         at += 2
         if not _repeat(out, distance, 4 + length(token & 15)):

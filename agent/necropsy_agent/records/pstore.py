@@ -38,7 +38,9 @@ _HEADER: Final = re.compile(
 )
 # dmesg.txt: the content of files one after the other, since systemd 252 bare, before after a line "NAME:".
 _JOINT: Final = re.compile(
-    rb"^(?:(?P<name>dmesg-[!-9;-~]{1,60}):\n)?(?=[A-Z][A-Za-z]{2,15}#\d{1,10} Part\d{1,10}\n)", re.MULTILINE
+    rb"^(?:(?P<name>dmesg-[!-9;-~]{1,60}):\n)?"
+    rb"(?P<header>[A-Z][A-Za-z]{2,15}#\d{1,10} Part(?P<part>\d{1,10})\n)",
+    re.MULTILINE,
 )
 _EFI: Final = ("efi", "efi_pstore")  # renamed in Linux 5.19 (the driver's module name)
 _EFI_SAME_DUMP_S: Final = 60
@@ -117,9 +119,11 @@ def read_all(folders: Iterable[tuple[Path, bool | None]]) -> tuple[CrashRecord, 
     others = [piece for piece in pieces.values() if piece.type != "dmesg"]
     dumps = [*_erst(dmesg), *_efi(dmesg), *_slots(dmesg), *map(_single, others)]
     dumps.sort(key=lambda dump: (dump.died_ns or 0, dump.pieces[0].backend, dump.pieces[0].id))
-    if dumps:
-        dumps[0].damage += lost
-    return tuple(map(_record, dumps))
+    # Two slots with the same content have the same key, and are the same record.
+    unique = list({dump.key: dump for dump in reversed(dumps)}.values())[::-1]
+    if unique:
+        unique[0].damage += lost
+    return tuple(map(_record, unique))
 
 
 def _walk(folder: Folder, live: bool | None, left: int, depth: int) -> Iterator[_Piece]:
@@ -174,10 +178,10 @@ def _joint(folder: Folder, left: int, depth: int) -> Iterator[_Piece]:
     number = int(stamp) if stamp.isdecimal() and len(stamp) <= 20 else 0
     for n, start in enumerate(starts):
         end = starts[n + 1].start() if n + 1 < len(starts) else len(raw)
-        text = raw[start.end() : end]
+        text = raw[start.start("header") : end]
         name = (start["name"] or b"").decode("ascii", "replace")
         match = _NAME.fullmatch(name)
-        part = int((_HEADER.match(text) or start)["part"])
+        part = int(start["part"])
         if match is not None:
             backend, ident = match["backend"], int(match["id"])
         elif efi:
@@ -284,7 +288,7 @@ def _efi(dmesg: Iterable[_Piece]) -> Iterator[_Dump]:
         if stamp >= _NOT_YET_S:
             placed.append((stamp, replace(piece, part=part, count=piece.count or piece.id % 1000)))
         else:  # before Linux 3.8 the id was the part alone
-            placed.append(((piece.mtime_ns or 0) // 10**9, piece))
+            placed.append((0, piece))
     placed.sort(key=lambda item: (item[1].count, item[0], item[1].part))
     groups: list[list[tuple[int, _Piece]]] = []
     for stamp, piece in placed:

@@ -35,7 +35,7 @@ _HEADING_WORDS: Final = (
         b"BUG at",
         b"Oops",
         b"Kernel panic",
-        b"WARNING:",
+        b";WARNING:",
         b"INFO: ",
         b"cut here",
         b"all Trace",
