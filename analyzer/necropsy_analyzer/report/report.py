@@ -58,19 +58,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blamed; None where the report names none. `stack` holds the reporting CPU's own trace; `traces` are those
     of other CPUs, of lock holders, of allocation and freeing, by the heading the kernel gave them. `fatal`:
     the kernel said that it stops here. `aftershock`: an earlier report of the same boot comes first and
-    explains it. `corrupted`: cut or interleaved, so that fields may be missing.
+    explains it. `corrupted`: cut or interleaved, so that fields may be missing. `boot` counts the boots that the
+    log holds, from 0; `device` is what the heading names.
     """
 
     mechanism: str
     title: str
     first_line: int
     last_line: int
+    boot: int = 0
     culprit: str | None = None
     culprit_module: str | None = None
     process: str | None = None
     pid: int | None = None
     cpu: int | None = None
     context: Section | None = None
+    device: str | None = None
     workqueue: str | None = None
     release: str | None = None
     tainted: str | None = None

@@ -1,0 +1,184 @@
+"""Whom to blame. In: a heading, its match, the report's body, the frame model. Out: the function, and the stack.
+
+The function that reports is not the one at fault, nor are list, lock, copy and allocation helpers that it called with
+bad arguments: the culprit is the innermost function outside the classes that the frame model passes over for this
+kind of report. A stall is sampled at a random function of whatever loops; its culprit is the operation, which is
+what a dispatcher (system call entry, work queue, timer, protocol input) called.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from necropsy_analyzer.report.body import Body, Trace
+from necropsy_analyzer.report.formats.heading import Heading
+from necropsy_analyzer.report.frames import FrameModel
+from necropsy_analyzer.report.report import Frame, LogLine
+from necropsy_analyzer.report.stack import plain_name
+
+_DETAIL_LINES: Final = 60
+_SYSCALL: Final = re.compile(r"__(?:x64|ia32|arm64|riscv|s390x?|se|do)_(?:compat_)?sys_(\w+)")
+_REPORTERS: Final = "report"
+
+
+class Blamed(NamedTuple):
+    """The function blamed (None: the report names none), its module, its frame, the stack and its trace."""
+
+    function: str | None
+    module: str | None
+    frame: Frame | None
+    stack: tuple[Frame, ...]
+    trace: Trace | None
+
+
+def blame(
+    heading: Heading, found: re.Match[str], lines: Sequence[LogLine], body: Body, frames: FrameModel
+) -> Blamed:
+    """Choose the culprit of a report."""
+    if heading.use == "stall":
+        return _stalled(body, frames)
+    trace = _main(body)
+    stack = _stack(heading, trace, body)
+    if heading.use == "none" and heading.blame == "stack":
+        return Blamed(None, None, None, stack, trace)
+    passed = frames.passed_over(heading.use)
+    named = _named(heading, found, lines)
+    if named is not None and not passed(named):
+        frame = next((frame for frame in stack if frame.function == named), None)
+        return Blamed(syscall(named), frame.module if frame else _module_of(named, body), frame, stack, trace)
+    frame = _first(stack, passed)
+    if frame is None and named is not None and not frames.belongs(named, _REPORTERS):
+        return Blamed(syscall(named), None, None, stack, trace)
+    if frame is None:
+        return Blamed(None, None, None, stack, trace)
+    return Blamed(syscall(frame.function), frame.module, frame, stack, trace)
+
+
+def syscall(function: str) -> str:
+    """Give a system call's entry the name it has on every architecture: `__x64_sys_read` → `sys_read`."""
+    found = _SYSCALL.fullmatch(function)
+    return function if found is None else f"sys_{found[1]}"
+
+
+def _module_of(function: str, body: Body) -> str | None:
+    return next(
+        (frame.module for trace in body.traces for frame in trace.frames if frame.function == function), None
+    )
+
+
+def _named(heading: Heading, found: re.Match[str], lines: Sequence[LogLine]) -> str | None:
+    if heading.blame == "named":
+        raw = found.groupdict().get("function")
+        if raw:
+            return plain_name(raw)
+    if heading.detail is not None:
+        for line in lines[:_DETAIL_LINES]:
+            detail = heading.detail.search(line.text)
+            if detail is not None:
+                raw = detail.groupdict().get("function")
+                return plain_name(raw) if raw else None
+    return None
+
+
+def _main(body: Body) -> Trace | None:
+    """Choose the reporting CPU's own trace: the first under a `Call Trace:`, else the first."""
+    return next((trace for trace in body.traces if trace.main), body.traces[0] if body.traces else None)
+
+
+def _stack(heading: Heading, trace: Trace | None, body: Body) -> tuple[Frame, ...]:
+    frames = list(trace.frames) if trace is not None else []
+    pointer = (trace.ip if trace is not None else None) or body.ip
+    if pointer is None or heading.blame not in ("pointer", "stack"):
+        return tuple(frames)
+    if heading.blame == "stack" and any(frame.function == pointer.function for frame in frames):
+        return tuple(frames)
+    reliable = [frame for frame in frames if frame.reliable]
+    if reliable and reliable[0].function == pointer.function:
+        return tuple(frames)
+    return (pointer, *_interrupted(frames, pointer))
+
+
+def _interrupted(frames: list[Frame], pointer: Frame) -> list[Frame]:
+    """Leave out what the trap itself put on the stack, where the trace shows it again down to the pointer."""
+    for place, frame in enumerate(frames):
+        if frame.function == pointer.function and frame.offset == pointer.offset and frame.reliable:
+            return frames[place + 1 :]
+    return frames
+
+
+def _first(stack: Sequence[Frame], passed: Callable[[str], bool]) -> Frame | None:
+    """Give the innermost frame that is not passed over, `?` entries only where there is no other."""
+    reliable = [frame for frame in stack if frame.reliable]
+    for frames in (reliable, stack):
+        for frame in frames:
+            if not passed(frame.function):
+                return frame
+        if len(reliable) > 2:
+            return None
+    return None
+
+
+def _stalled(body: Body, frames: FrameModel) -> Blamed:
+    """Blame the operation that a stalled CPU was at: of several traces the first that tells one."""
+    candidates = sorted(body.traces, key=lambda trace: body.stalled and trace.cpu not in body.stalled)
+    fallback: Blamed | None = None
+    for trace in candidates:
+        stack = _running(trace, body, frames)
+        if not stack or _waits(stack, frames):
+            continue
+        operation = _operation(stack, frames)
+        blamed = Blamed(
+            None if operation is None else syscall(operation.function),
+            None if operation is None else operation.module,
+            operation,
+            stack,
+            trace,
+        )
+        if operation is not None:
+            return blamed
+        fallback = fallback or blamed
+    return fallback or Blamed(None, None, None, (), None)
+
+
+def _waits(stack: tuple[Frame, ...], frames: FrameModel) -> bool:
+    """Say whether a task sleeps, so that it cannot be what stalls: the RCU kthread's own stack dump."""
+    first = next((frame for frame in stack if frame.reliable), None)
+    return first is not None and frames.belongs(first.function, "sleep")
+
+
+def _running(trace: Trace, body: Body, frames: FrameModel) -> tuple[Frame, ...]:
+    """Give what the CPU ran when the watchdog's interrupt came: the frames outside that interrupt."""
+    stack = [frame for frame in trace.frames if frame.reliable] or trace.frames
+    pointer = trace.ip or (body.ip if trace.main and len(body.traces) == 1 else None)
+    reporting = False
+    for place, frame in enumerate(stack):
+        if frames.belongs(frame.function, "interrupt_entry"):
+            if not reporting:
+                break
+            end = place
+            while end < len(stack) and frames.belongs(stack[end].function, "interrupt_entry"):
+                end += 1
+            return tuple(stack[end:])
+        reporting = reporting or frames.belongs(frame.function, _REPORTERS)
+    if pointer is not None and not reporting:
+        if stack and stack[0].function == pointer.function:
+            return tuple(stack)
+        return (pointer, *stack)
+    return tuple(stack)
+
+
+def _operation(stack: tuple[Frame, ...], frames: FrameModel) -> Frame | None:
+    """Walk outwards to the first dispatcher; what it called is the operation."""
+    passed = frames.passed_over("stall")
+    inner: Frame | None = None
+    waiting = True
+    for frame in stack:
+        if waiting and frames.belongs(frame.function, "cross_call"):
+            return frame  # it waits for other CPUs, and whatever asked for that is not at fault
+        if frames.belongs(frame.function, "dispatch"):
+            return inner or frame
+        if frames.belongs(frame.function, "interrupt_entry") and inner is not None:
+            return inner
+        waiting = waiting and passed(frame.function)
+        inner = frame
+    return _first(stack, passed)
