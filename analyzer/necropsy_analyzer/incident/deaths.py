@@ -15,6 +15,7 @@ No I/O and no memory: the same evidence gives the same deaths whatever the order
    Other hardware events are added to the death of their boot, and make none.
 """
 
+import re
 from collections import defaultdict
 from typing import Final, Literal
 
@@ -28,12 +29,21 @@ SLACK_NS: Final = 300 * 10**9
 """How far two clocks' stories of one death may be apart: flushing, capture kernel, firmware."""
 
 
+_LATEST_NS: Final = (1 << 63) - 1
+_BOOT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,127}")  # no colon: that marks an unknown boot's name
+_KNOWS_MORE: Final = ("unknown", "clean", "unclean")
+
+
 class _Told(msgspec.Struct, frozen=True):
     """The few fields of a body that tell where it belongs; texts are passed over."""
 
     died_wall_ns: int | None = None
     crash_wall_ns: int | None = None
     severity: str = ""
+
+    @property
+    def died_ns(self) -> int | None:
+        return _moment(self.died_wall_ns) or _moment(self.crash_wall_ns)
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -61,11 +71,21 @@ class _Start(msgspec.Struct, frozen=True):
 
     boot: str
     row: int
+    id: str
     body: Boot
 
     @property
     def before(self) -> str:
-        return self.body.previous or f"before:{self.boot}"
+        previous = self.body.previous or ""
+        return previous if _BOOT.fullmatch(previous) else f"before:{self.boot}"
+
+    @property
+    def began_ns(self) -> int | None:
+        return _moment(self.body.started_wall_ns)
+
+    @property
+    def seen_ns(self) -> int | None:
+        return _moment(self.body.previous_seen_wall_ns)
 
 
 KINDS: Final[dict[str, Role]] = {
@@ -86,18 +106,17 @@ def deaths(events: list[tuple[int, Event]]) -> tuple[Death, ...]:
     placed by what stands around them.
     """
     starts = _starts(events)
-    ids = {row: event.id for row, event in events}
     places: dict[str, list[Member]] = defaultdict(list)
     loose: list[tuple[int, Member]] = []
     times: dict[str, list[int]] = defaultdict(list)
     passive: list[tuple[str, Member]] = []
-    for row, event in sorted(events, key=lambda item: (item[1].seq, item[0])):
+    for row, event in sorted(events, key=lambda item: (item[1].seq, item[1].id)):
         role = KINDS.get(event.kind)
         if role is None or role == "boot":
             continue
         member = Member(row, event.id, role)
         told = _told(event)
-        died_ns = told.died_wall_ns or told.crash_wall_ns
+        died_ns = told.died_ns
         if role == "hardware" and told.severity != "fatal":
             passive.append((event.of_boot or event.boot, member))
             continue
@@ -119,7 +138,7 @@ def deaths(events: list[tuple[int, Event]]) -> tuple[Death, ...]:
     for start in starts.values():
         before = start.before
         if start.body.end == "unclean" or before in places:
-            places[before].append(Member(start.row, ids[start.row], "boot"))
+            places[before].append(Member(start.row, start.id, "boot"))
     for boot, member in passive:
         if boot in places:
             places[boot].append(member)
@@ -134,19 +153,32 @@ def deaths(events: list[tuple[int, Event]]) -> tuple[Death, ...]:
 
 
 def _starts(events: list[tuple[int, Event]]) -> dict[str, _Start]:
-    """Give each boot one start, in the order of their times: an agent without memory tells of one again."""
+    """Give each boot one start, in the order of their times.
+
+    An agent that lost its memory tells of a boot again and knows less of the one before: what tells most
+    counts, of equals the first. So more evidence never takes a death back.
+    """
     found: dict[str, _Start] = {}
-    for row, event in sorted(events, key=lambda item: (item[1].wall_ns, item[0])):
+    for row, event in sorted(events, key=lambda item: (item[1].wall_ns, item[1].id)):
         if event.kind != "boot":
             continue
         try:
-            body = msgspec.json.decode(event.body, type=Boot)
+            start = _Start(event.boot, row, event.id, msgspec.json.decode(event.body, type=Boot))
         except (msgspec.DecodeError, RecursionError):
             continue
         known = found.get(event.boot)
-        if known is None or (known.body.end == "unknown" and body.end != "unknown"):
-            found[event.boot] = _Start(event.boot, row, body)
-    return dict(sorted(found.items(), key=lambda item: (item[1].body.started_wall_ns, item[1].row)))
+        if known is None or _knows(start) > _knows(known):
+            found[event.boot] = start
+    return dict(sorted(found.items(), key=lambda item: (item[1].began_ns or 0, item[1].id)))
+
+
+def _knows(start: _Start) -> tuple[int, bool]:
+    return _KNOWS_MORE.index(start.body.end), not start.before.startswith("before:")
+
+
+def _moment(told_ns: int | None) -> int | None:
+    """Take a time as a host told it; None for one that no clock shows."""
+    return told_ns if told_ns is not None and 0 < told_ns <= _LATEST_NS else None
 
 
 def _told(event: Event) -> _Told:
@@ -163,14 +195,13 @@ def _place(found_in: str, died_ns: int | None, starts: dict[str, _Start]) -> str
         if finder is None:
             return f"before:{found_in}"
         return f"found:{found_in}" if finder.body.end == "clean" else finder.before
-    timed = [start for start in starts.values() if start.body.started_wall_ns]
-    after = next((start for start in timed if start.body.started_wall_ns > died_ns), None)
+    timed = [(start.began_ns, start) for start in starts.values() if start.began_ns is not None]
+    after = next((start for began_ns, start in timed if began_ns > died_ns), None)
     if after is not None and after.body.end != "clean":
-        seen_ns = after.body.previous_seen_wall_ns
-        alive = seen_ns is not None and died_ns >= seen_ns - SLACK_NS
-        if alive or (seen_ns is None and after.body.previous is not None):
+        alive = after.seen_ns is not None and died_ns >= after.seen_ns - SLACK_NS
+        if alive or (after.seen_ns is None and not after.before.startswith("before:")):
             return after.before
-    last = next((start for start in reversed(timed) if start.body.started_wall_ns <= died_ns), None)
+    last = next((start for began_ns, start in reversed(timed) if began_ns <= died_ns), None)
     if last is not None:
         return last.boot
     if after is None and finder is not None and finder.body.end == "unclean":
@@ -182,7 +213,7 @@ def _together(loose: list[tuple[int, Member]]) -> list[tuple[str, int, list[Memb
     """Put records without a boot together by their times: name, time of death, records."""
     groups: list[tuple[str, int, list[Member]]] = []
     last_ns = 0
-    for died_ns, member in sorted(loose, key=lambda item: (item[0], item[1].row)):
+    for died_ns, member in sorted(loose, key=lambda item: (item[0], item[1].id)):
         if groups and died_ns - last_ns <= SLACK_NS:
             name, _, members = groups.pop()
             groups.append((name, died_ns, [*members, member]))
@@ -194,4 +225,4 @@ def _together(loose: list[tuple[int, Member]]) -> list[tuple[str, int, list[Memb
 
 def _last_seen(name: str, starts: dict[str, _Start]) -> int | None:
     """Tell when a boot that left nothing was last seen alive."""
-    return next((start.body.previous_seen_wall_ns for start in starts.values() if start.before == name), None)
+    return next((start.seen_ns for start in starts.values() if start.before == name), None)

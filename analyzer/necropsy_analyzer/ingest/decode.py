@@ -14,7 +14,7 @@ from necropsy_analyzer.store.batches import Batch
 from necropsy_analyzer.store.body import ENCODINGS, BodyError, BodyTooLargeError, Limits, plain
 
 _INT64: Final = (1 << 63) - 1
-_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:+-]{0,127}")
+_NAME: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,127}")
 _SHOWN: Final = 60
 
 

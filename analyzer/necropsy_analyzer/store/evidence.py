@@ -24,7 +24,7 @@ class Stored(msgspec.Struct, frozen=True):
 def of_host(connection: Connection, host: int, *, bodies: Collection[str] = ()) -> tuple[Stored, ...]:
     """List a host's evidence in the order it was made; only the kinds in `bodies` with their bodies."""
     found = connection.execute(
-        _select(False).where(events.c.host == host).order_by(events.c.seq, events.c.row)
+        _select(False).where(events.c.host == host).order_by(events.c.seq, events.c.id)
     ).all()
     wanted = [row.row for row in found if row.kind in bodies]
     whole = {stored.row: stored for stored in of_rows(connection, wanted)}
@@ -38,7 +38,7 @@ def of_rows(connection: Connection, rows: Collection[int]) -> tuple[Stored, ...]
     for at in range(0, len(wanted), _IN_ONE_QUERY):
         some: ColumnElement[bool] = events.c.row.in_(wanted[at : at + _IN_ONE_QUERY])
         found += [_stored(row) for row in connection.execute(_select(True).where(some))]
-    return tuple(sorted(found, key=lambda stored: (stored.event.seq, stored.row)))
+    return tuple(sorted(found, key=lambda stored: (stored.event.seq, stored.event.id)))
 
 
 def ids_of(connection: Connection, incident: int) -> dict[int, str]:

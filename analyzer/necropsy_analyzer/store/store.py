@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -44,18 +44,21 @@ class StoreUnavailableError(Exception):
 class Store:
     """The open database. Safe to use from several threads; each transaction has its own connection."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, busy_ms: int = _BUSY_MS) -> None:
         self.engine = engine
+        self._busy_ms = busy_ms
         self.embedded = engine.dialect.name == "sqlite"
         # SQLite has one writer: threads queue here in order, and do not poll for the file's lock.
         self._writer = threading.Lock()
 
     @classmethod
-    def open(cls, url: str, *, limit_bytes: int | None = None, create: bool = True) -> "Store":
+    def open(
+        cls, url: str | URL, *, limit_bytes: int | None = None, create: bool = True, busy_ms: int = _BUSY_MS
+    ) -> "Store":
         """Open the database and bring its tables up to date.
 
-        `limit_bytes` bounds the SQLite file. Raises StoreError where it cannot be opened, or is not there and
-        `create` is False.
+        `limit_bytes` bounds the SQLite file, `busy_ms` how long to wait for its lock. Raises StoreError where
+        it cannot be opened, or is not there and `create` is False.
         """
         try:
             parsed = make_url(url)
@@ -70,8 +73,8 @@ class Store:
         except (NoSuchModuleError, ImportError) as error:
             raise StoreError(f"no driver for {shown}: pip install psycopg") from error
         if embedded:
-            _configure_sqlite(engine, limit_bytes)
-        store = cls(engine)
+            _configure_sqlite(engine, limit_bytes, busy_ms)
+        store = cls(engine, busy_ms)
         try:
             store._migrate()
         except DBAPIError as error:
@@ -104,7 +107,7 @@ class Store:
         if not self.embedded:
             yield
             return
-        if not self._writer.acquire(timeout=_BUSY_MS / 1000):
+        if not self._writer.acquire(timeout=self._busy_ms / 1000):
             raise StoreUnavailableError("the store is busy")
         try:
             yield
@@ -133,9 +136,9 @@ class Store:
                 raise StoreError(f"the store is of a newer necropsy ({error}): upgrade this one") from error
 
 
-def sqlite_url(state_dir: Path) -> str:
-    """Give the URL of the embedded store in a state folder."""
-    return f"sqlite:///{state_dir / 'necropsy.db'}"
+def sqlite_url(state_dir: Path) -> URL:
+    """Give the URL of the embedded store in a state folder, whatever characters its name has."""
+    return URL.create("sqlite", database=str(state_dir / "necropsy.db"))
 
 
 def _version(connection: Connection) -> str | None:
@@ -159,11 +162,11 @@ def _prepare_file(database: str | None, create: bool) -> None:
         ) from error
 
 
-def _configure_sqlite(engine: Engine, limit_bytes: int | None) -> None:
+def _configure_sqlite(engine: Engine, limit_bytes: int | None, busy_ms: int) -> None:
     def connected(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # transactions are begun below, not guessed by the driver
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        cursor.execute(f"PRAGMA busy_timeout={busy_ms}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")

@@ -36,10 +36,14 @@ def add(connection: Connection, host: int, *, now_ns: int) -> None:
 
 
 def claim(connection: Connection, owner: str, *, now_ns: int, limit: int) -> tuple[Claim, ...]:
-    """Claim up to `limit` hosts that are due, the longest waiting first."""
+    """Claim up to `limit` hosts that are due, the longest waiting first.
+
+    What `owner` still holds it gave up half way, since it works on one lot of claims at a time.
+    """
+    free = or_(work.c.lease_ns.is_(None), work.c.lease_ns < now_ns, work.c.owner == owner)
     rows = connection.execute(
         select(work)
-        .where(work.c.due_ns <= now_ns, or_(work.c.lease_ns.is_(None), work.c.lease_ns < now_ns))
+        .where(work.c.due_ns <= now_ns, free)
         .order_by(work.c.due_ns)
         .limit(limit)
         .with_for_update(skip_locked=True)
