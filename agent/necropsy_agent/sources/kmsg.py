@@ -37,7 +37,8 @@ class Kmsg:
     """The kernel log as a stream.
 
     `hits` is the rules' prefilter. `fd` reads from an open descriptor instead of `path`. The cursor is
-    `boot:sequence:end of the open fault window`; records up to it were seen before and are passed over.
+    `boot:sequence:end of the open fault window`; what the log still has of the records up to it is read
+    again, for the window's memory, and not given again.
     """
 
     name = "kmsg"
@@ -53,7 +54,10 @@ class Kmsg:
         self._lost = 0
         self._whole_reads = True
         self._rest = b""
+        self._rest_seen = b""  # what a followed file ended with when it was last looked at
         self._ended = False
+        self._resume_seq = -1  # the last record that was seen before a restart
+        self._resume_until_us = -1
         self._window = Window(hits)
         self._buffer = bytearray(_BUFFER_BYTES)
 
@@ -64,10 +68,12 @@ class Kmsg:
                 self._fd = os.open(host.path(self._path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except FileNotFoundError:
                 return f"there is no {self._path} on this host"
-            except OSError as error:
+            except PermissionError as error:
                 return (
                     f"{self._path}: {error.strerror}; it takes CAP_SYSLOG, and ProtectKernelLogs= must be off"
                 )
+            except OSError as error:
+                return f"{self._path}: {error.strerror}"
         os.set_blocking(self._fd, False)
         mode = os.fstat(self._fd).st_mode
         self._whole_reads = stat.S_ISCHR(mode) or (stat.S_ISSOCK(mode) and _keeps_records(self._fd))
@@ -76,8 +82,8 @@ class Kmsg:
         self._boot = host.boot
         match = _CURSOR.fullmatch(cursor or "")
         if match is not None and match[1] == host.boot:
-            self._seq = self._stored = int(match[2])
-            self._window = Window(self._hits, int(match[3]))
+            self._seq = self._stored = self._resume_seq = int(match[2])
+            self._resume_until_us = int(match[3])
         return None
 
     def fileno(self) -> int | None:
@@ -91,21 +97,22 @@ class Kmsg:
         """
         for _ in range(_CHUNKS):
             records, drained = self._take()
-            fresh = self._fresh(records)
+            seen, fresh = self._parsed(records)
+            if seen:
+                self._window.resume(seen)
             if fresh:
+                if self._resume_until_us >= 0:
+                    self._window.hold_open(self._resume_until_us)
+                    self._resume_until_us = -1
                 for batch in self._window.sift(fresh):
                     yield self._found(batch)
                 if self._seq - self._stored >= _CHECKPOINT_RECORDS:
                     # Without it a restart could not tell what was overwritten from what was passed over.
-                    yield self._found(self._window.passed_over(fresh[-1]))
+                    yield self._found(Batch((), "routine", False, self._seq, self._window.until_us))
             if drained:
                 break
         if self._lost:
-            yield Found(
-                body=KernelLog(lost=self._taken_lost()),
-                keep="routine",
-                cursor=self._cursor(self._seq, self._window.until_us),
-            )
+            yield self._found(Batch((), "routine", False, self._seq, self._window.until_us))
 
     def acknowledged(self, key: str) -> None:
         """The log has no mark for what was shipped."""
@@ -120,7 +127,9 @@ class Kmsg:
         """Read records until there are no more (True) or enough for once."""
         records: list[bytes] = []
         view = memoryview(self._buffer)
-        while len(records) < _CHUNK_RECORDS and not self._ended:
+        for _ in range(_CHUNK_RECORDS):
+            if self._ended or len(records) >= _CHUNK_RECORDS:
+                break
             try:
                 size = os.readv(self._fd, (self._buffer,))
             except BlockingIOError:
@@ -130,9 +139,7 @@ class Kmsg:
                     continue
                 raise
             if size == 0:
-                self._end()
-                records += _split(self._rest)
-                self._rest = b""
+                records += _split(self._at_end())
                 return records, True
             data = bytes(view[:size])
             if self._whole_reads and b"\n" not in data[:-1]:
@@ -144,30 +151,36 @@ class Kmsg:
                 records += _split(whole)
         return records, self._ended
 
-    def _end(self) -> None:
+    def _at_end(self) -> bytes:
+        """Give what was held back until the next record begins: of a file that may still grow whole lines."""
+        rest = self._rest
         if self.interval_s is None:
             self._ended = True
             silence(self._fd)
+        elif rest != self._rest_seen and not rest.endswith(b"\n"):
+            self._rest_seen = rest
+            return b""
+        self._rest = self._rest_seen = b""
+        return rest
 
-    def _fresh(self, records: list[bytes]) -> list[Record]:
-        """Parse records, count what is missing between them, leave out those that were seen before."""
+    def _parsed(self, records: list[bytes]) -> tuple[list[Record], list[Record]]:
+        """Parse records and count what is missing between them; those seen before a restart stand apart."""
+        seen: list[Record] = []
         fresh: list[Record] = []
-        last = self._seq
         for raw in records:
             head = _HEAD.match(raw)
             if head is None:  # noise in a recording; it keeps its place
-                if raw:
-                    fresh.append(Record(raw, 6, max(last, 0), fresh[-1].time_us if fresh else 0))
+                if raw and self._seq != self._resume_seq:
+                    fresh.append(Record(raw, 6, max(self._seq, 0), fresh[-1].time_us if fresh else 0))
                 continue
-            prefix, seq, time_us = int(head[1]), int(head[2]), int(head[3])
-            if seq <= last:
-                continue
-            if seq != last + 1:
-                self._lost += seq - last - 1
-            last = seq
-            fresh.append(Record(raw, prefix, seq, time_us))
-        self._seq = last
-        return fresh
+            record = Record(raw, int(head[1]), int(head[2]), int(head[3]))
+            if record.seq <= self._resume_seq:
+                seen.append(record)
+            elif record.seq > self._seq:
+                self._lost += record.seq - self._seq - 1
+                self._seq = record.seq
+                fresh.append(record)
+        return seen, fresh
 
     def _found(self, batch: Batch) -> Found:
         self._stored = max(self._stored, batch.last_seq)

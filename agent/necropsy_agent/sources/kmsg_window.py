@@ -41,7 +41,7 @@ _HEADING_WORDS: Final = (
         b"all Trace",
         b"all trace",
     ),
-    *(b"protection fault", b"Unable to handle", b"nternal error", b"LOCKUP", b"lockup", b"detected stall"),
+    *(b"protection fault", b"Unable to handle", b"nternal error", b"LOCKUP", b" lockup", b"detected stall"),
     *(
         b"Hardware Error",
         b"achine check",
@@ -98,7 +98,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records that travel together; `last` is the newest record seen when it was closed."""
+    """Records that travel together; `last_seq` and `until_us` are where the window stood after the last."""
 
     records: tuple[bytes, ...]
     keep: Keep
@@ -110,9 +110,9 @@ class Batch:
 class Window:
     """Chooses records. Mutable: holds the records just passed over, and how long the open window lasts."""
 
-    def __init__(self, hits: Hits, until_us: int = -1) -> None:
+    def __init__(self, hits: Hits) -> None:
         self._hits = hits
-        self._until_us = until_us
+        self._until_us = -1
         self._room = WINDOW_RECORDS
         self._before: deque[Record] = deque(maxlen=BEFORE_RECORDS)
 
@@ -136,7 +136,7 @@ class Window:
         batch: list[bytes] = []
         size = 0
         fault = False
-        seq = 0
+        seq = until_us = 0
         for n, record in enumerate(records):
             kernel = record.prefix < 8  # facility 0; what userspace writes into the log opens no window
             warning = record.prefix & 7 <= WARNING
@@ -144,8 +144,8 @@ class Window:
             if n in headings and kernel:
                 if record.time_us > self._until_us:
                     self._room = WINDOW_RECORDS
-                self._until_us = record.time_us + QUIET_US
-                opening = self._looking_back(record.time_us)
+                    opening = self._looking_back(record.time_us)
+                self._until_us = max(self._until_us, record.time_us + QUIET_US)
             inside = record.time_us <= self._until_us
             if inside and warning and kernel:
                 self._until_us = max(self._until_us, record.time_us + QUIET_US)
@@ -155,29 +155,35 @@ class Window:
                 self._before.append(record)
                 continue
             if batch and (fault != inside or len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES):
-                yield self._closed(batch, fault, seq)
+                yield _closed(batch, fault, seq, until_us)
                 batch, size = [], 0
-            fault, seq = inside, record.seq
+            fault, seq, until_us = inside, record.seq, self._until_us
             batch += opening
             batch.append(record.raw)
             size += len(record.raw) + sum(map(len, opening))
         if batch:
-            yield self._closed(batch, fault, seq)
+            yield _closed(batch, fault, seq, until_us)
 
-    def passed_over(self, record: Record) -> Batch:
-        """Make a batch of one record that nobody wanted, so that its sequence number is remembered."""
-        return Batch((record.raw,), "routine", False, record.seq, self._until_us)
+    def resume(self, seen: list[Record]) -> None:
+        """Go through records that were sifted before a restart, to remember what they left behind."""
+        for _ in self.sift(seen):
+            pass
+
+    def hold_open(self, until_us: int) -> None:
+        """Keep the window open until then at least, where what opened it can no longer be read."""
+        self._until_us = max(self._until_us, until_us)
 
     def _looking_back(self, time_us: int) -> list[bytes]:
         before = [record.raw for record in self._before if time_us - record.time_us <= BEFORE_US]
         self._before.clear()
         return before
 
-    def _closed(self, batch: list[bytes], fault: bool, seq: int) -> Batch:
-        keep: Keep = "routine"
-        if fault:
-            keep = "crash" if any(map(_FATAL.search, batch)) else "fault"
-        return Batch(tuple(batch), keep, fault, seq, self._until_us)
+
+def _closed(batch: list[bytes], fault: bool, seq: int, until_us: int) -> Batch:
+    keep: Keep = "routine"
+    if fault:
+        keep = "crash" if any(map(_FATAL.search, batch)) else "fault"
+    return Batch(tuple(batch), keep, fault, seq, until_us)
 
 
 def _starts(records: list[Record]) -> list[int]:

@@ -1,0 +1,73 @@
+"""A host tree that the sources can look at, and what reads a source to its end."""
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from necropsy_agent.sources import Found, Host, Source
+
+BOOT = "b" * 32
+DEAD = "d" * 32
+STARTED_S = 1_790_000_000
+
+
+class Tree:
+    """A host's files below a temporary folder, booted at `STARTED_S`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.write(
+            {"proc/stat": f"cpu  1 2 3\nbtime {STARTED_S}\n", "proc/sys/kernel/osrelease": "6.1.0-test\n"}
+        )
+
+    def write(self, files: Mapping[str, str | bytes]) -> "Tree":
+        """Write files, with their folders."""
+        for name, content in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return self
+
+    def host(self, boot: str = BOOT, previous: str | None = None) -> Host:
+        """Give the tree as a host that runs `boot`."""
+        return Host(root=self.root, boot=boot, previous=previous)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A host tree with nothing but its start in it."""
+    return Tree(tmp_path / "host")
+
+
+@contextmanager
+def modes_count() -> Iterator[None]:
+    """Do without root's rights to pass over file modes (capset(2)), where the tests run as root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    sets = (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    effective = sets[0]
+    sets[0] &= ~(1 << 1 | 1 << 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+    try:
+        yield
+    finally:
+        sets[0] = effective
+        assert libc.capset(header, sets) == 0
+
+
+def never(key: str) -> bool:
+    """Know nothing: an outbox before its first event."""
+    return False
+
+
+def look(source: Source, host: Host, known: Callable[[str], bool] = never) -> list[Found]:
+    """Open a source without a cursor, look once, close it."""
+    assert source.open(host, None) is None
+    try:
+        return list(source.read(known))
+    finally:
+        source.close()
