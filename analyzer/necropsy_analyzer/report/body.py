@@ -47,7 +47,13 @@ _ADDRESS: Final = re.compile(
 _CR2: Final = re.compile(r"CR2: ([0-9a-f]{16})")
 _USER_MODE: Final = re.compile(r"\s*RIP: (?:0033|0023|0073):|\s*EIP: (?:0x)?[0-9a-f]+\s*$")
 _ENDS_TRACE: Final = re.compile(
-    r"\s*(?:Code: |Modules linked in:|---\[ end trace|Sending NMI|Kernel Offset|Dumping ftrace|Rebooting in)"
+    r"\s*(?:Modules linked in:|---\[ end trace|Sending NMI|Kernel Offset|Dumping ftrace|Rebooting in)"
+)
+# Words before a trace that is not the reporter's own: KASAN, KFENCE, KMSAN, KCSAN, lockdep, kmemleak, page owner, RCU.
+_TITLE: Final = re.compile(
+    r"(?:Allocated|Freed|[Aa]llocated|freed|created|stored to memory|originated|registered|by task|on cpu \d+|dependency"
+    r"|at|backtrace(?: \(.*\))?|dump|trace|usage|creation|->[ #]+\d+.*|holding.*|[Ll]ast .*|free|context|scheduled) ?"
+    r"(?:\d+ ?)?(?:by .*|at .*|in .*|on .*|via .*|task \d+.*)?:$|^-> #\d+|^the existing dependency|^\.\.\. acquired at:"
 )
 _INTERRUPTED: Final = re.compile(
     r"\s*(?:RIP|EIP|IP|NIP|pc|PC)\s?:| *R[A-Z0-9]{2}: | *[A-Z]{2,3}: +[0-9a-f]{8}"
@@ -204,10 +210,7 @@ class _Reader:
             return
         self._fact(text)
         stripped = text.strip()
-        if stripped.endswith(":") or stripped.startswith(("-> #", "[<")):
-            self._close()
-            self._title = stripped
-        elif self._open is not None and not _INTERRUPTED.match(text) and not _noise(text):
+        if _TITLE.search(stripped) is not None:
             self._close()
             self._title = stripped
         elif self._open is None:
@@ -287,19 +290,6 @@ class _Reader:
             return
         for name, value in _REGISTER.findall(text):
             self.body.registers.setdefault(name, int(value, 16))
-
-
-def _noise(text: str) -> bool:
-    """Say whether a line may stand inside a trace: dumped registers and stack words, marks, exception frames."""
-    stripped = text.strip()
-    return (
-        stripped.startswith(("Exception stack(", "Code:", "Stack:", "..."))
-        or re.fullmatch(r"[0-9a-f]{3,4}: [0-9a-f ]+", stripped) is not None
-        or re.fullmatch(r"(?:[0-9a-f]{8,16} ?)+", stripped) is not None
-        or re.fullmatch(r"\[?<?(?:0x)?[0-9a-f]{6,16}>?\]?", stripped) is not None
-        or re.match(r"\[<[0-9a-f]{8,16}>\] 0x[0-9a-f]+$", stripped) is not None
-        or (stripped.startswith("<") and ">" in stripped and len(stripped) < 24)
-    )
 
 
 def read_body(lines: Iterable[LogLine]) -> Body:

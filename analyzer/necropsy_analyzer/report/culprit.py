@@ -39,6 +39,10 @@ def blame(
         return _stalled(body, frames)
     trace = _main(body)
     stack = _stack(heading, trace, body)
+    if heading.mechanism == "stack_overflow":
+        operation = _operation(_recursion(stack), frames)
+        if operation is not None:
+            return Blamed(syscall(operation.function), operation.module, operation, stack, trace)
     if heading.use == "none" and heading.blame == "stack":
         return Blamed(None, None, None, stack, trace)
     passed = frames.passed_over(heading.use)
@@ -87,7 +91,9 @@ def _main(body: Body) -> Trace | None:
 
 def _stack(heading: Heading, trace: Trace | None, body: Body) -> tuple[Frame, ...]:
     frames = list(trace.frames) if trace is not None else []
-    pointer = (trace.ip if trace is not None else None) or body.ip
+    pointer = trace.ip if trace is not None else None
+    if pointer is None and heading.blame == "pointer":
+        pointer = body.ip
     if pointer is None or heading.blame not in ("pointer", "stack"):
         return tuple(frames)
     if heading.blame == "stack" and any(frame.function == pointer.function for frame in frames):
@@ -116,6 +122,14 @@ def _first(stack: Sequence[Frame], passed: Callable[[str], bool]) -> Frame | Non
         if len(reliable) > 2:
             return None
     return None
+
+
+def _recursion(stack: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """Give what lies outside the functions that call themselves again: at an overflow the innermost is any of them."""
+    functions = [frame.function for frame in stack if frame.reliable]
+    again = {function for function in functions if functions.count(function) > 2}
+    last = max((place for place, frame in enumerate(stack) if frame.function in again), default=-1)
+    return tuple(frame for frame in stack[last + 1 :] if frame.reliable)
 
 
 def _stalled(body: Body, frames: FrameModel) -> Blamed:
@@ -177,8 +191,11 @@ def _operation(stack: tuple[Frame, ...], frames: FrameModel) -> Frame | None:
             return frame  # it waits for other CPUs, and whatever asked for that is not at fault
         if frames.belongs(frame.function, "dispatch"):
             return inner or frame
-        if frames.belongs(frame.function, "interrupt_entry") and inner is not None:
-            return inner
+        if frames.belongs(frame.function, "interrupt_entry"):
+            if inner is not None and not passed(inner.function):
+                return inner
+            inner = None
+            continue
         waiting = waiting and passed(frame.function)
         inner = frame
     return _first(stack, passed)

@@ -159,6 +159,8 @@ def _continue(active: list[_Draft], line: LogLine) -> None:
     for draft in reversed(active):
         if not _same_stream(draft, line) and not draft.stalls:
             continue
+        if line.time_s is None and draft.line.time_s is not None:
+            return  # another program's, on the same console
         draft.lines.append(line)
         draft.foreign = 0 if _belongs(line.text) else draft.foreign + 1
         if line.time_s is not None and draft.foreign == 0:
@@ -240,7 +242,6 @@ def _absorb(owner: _Draft, heading: Heading, found: re.Match[str], line: LogLine
     owner.last_s = line.time_s if line.time_s is not None else owner.last_s
     if heading.fatal or _PANIC in line.text:
         owner.fatal = True
-        owner.ended = True
         return
     if owner.heading.weak and not heading.weak:
         owner.heading, owner.found = heading, found

@@ -67,7 +67,7 @@ def frame_of(text: str, section: Section = "task", line: int = 0) -> Frame | Non
             offset=int(offset, 16),
             size=None if size is None else int(size, 16),
             module=module,
-            reliable=doubt is None,
+            reliable=doubt is None and not rest.startswith(" (unreliable)"),
             section=section,
             line=line,
         )

@@ -24,14 +24,14 @@ HEADINGS: Final = (
         r"BUG: Bad page state in process (?P<process>.+?) +pfn:",
         "memory_corruption",
         "BUG: Bad page state",
-        use="fault",
+        use="page",
     ),
     heading(
         "BUG: Bad page",
         r"BUG: Bad page (?:map|cache|state)(?: in process (?P<process>\S+))?",
         "memory_corruption",
         "BUG: Bad page map",
-        use="fault",
+        use="page",
     ),
     heading(
         "BUG: Bad rss-counter",

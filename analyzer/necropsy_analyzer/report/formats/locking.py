@@ -43,7 +43,7 @@ HEADINGS: Final = (
     _lockdep("nconsistent lock", r"[Ii]nconsistent \{.*\} -> \{", "inconsistent lock state", _AT),
     _lockdep("bad unlock balance", r"bad unlock balance detected", "bad unlock balance", r"at:$|" + _AT),
     _lockdep("bad contention", r"bad contention detected", "bad contention"),
-    _lockdep("held lock freed", r"held lock freed!", "held lock freed"),
+    _lockdep("held lock freed", r"held lock freed!", "held lock freed", _AT),
     _lockdep(
         "Invalid wait context",
         r"\[ BUG: Invalid wait context \]",

@@ -53,7 +53,7 @@ HEADINGS: Final = (
     ),
     heading(
         "general protection",
-        r"(?:^|traps?: |BUG: )general protection fault[,:](?! ip)(?:.*\[#\d+\]|.*(?:address|maybe)|.*: [0-9a-f]{4})",
+        r"general protection fault(?:[,:] ?.*\[#\d+\]|: [0-9a-f]{4}(?: |$)|,? (?:probably |maybe )?for (?:non-canonical )?address)",
         "gpf",
         "general protection fault",
         blame="pointer",

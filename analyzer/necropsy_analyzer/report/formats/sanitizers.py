@@ -84,7 +84,7 @@ HEADINGS: Final = (
         "uninit_value",
         "KMSAN: {what}",
         blame="named",
-        use="fault",
+        use="uninit",
     ),
     heading(
         "BUG: KCSAN:",
@@ -103,7 +103,7 @@ HEADINGS: Final = (
     ),
     heading(
         "UBSAN:",
-        r"UBSAN: (?P<what>[\w-]+) in",
+        r"UBSAN: (?P<what>[\w -]+?) in \S",
         "undefined_behavior",
         "UBSAN: {what}",
         use="fault",

@@ -82,7 +82,7 @@ HEADINGS: Final = (
     ),
     heading(
         "blocked for more than",
-        r"(?:INFO: )?task (?P<process>.+?):(?P<pid>\d+) (?:<.*> )?blocked (?:on .* )?for more than \d+ seconds",
+        r"(?:(?:INFO: )?task )?(?P<process>\S.*?):(?P<pid>\d+) (?:<.*> )?blocked (?:on .* )?for more than \d+ seconds",
         "hung_task",
         "INFO: task hung",
         use="wait",

@@ -7,7 +7,7 @@ from typing import Final
 
 from necropsy_analyzer.report.formats.heading import heading
 
-_AT: Final = r"WARNING: (?:CPU: \d+ PID: \d+ )?at "
+_AT: Final = r"WARNING: (?:CPU: \d+ PID: \d+ )?(?:at )?"
 
 HEADINGS: Final = (
     heading(
@@ -26,7 +26,7 @@ HEADINGS: Final = (
     ),
     heading(
         "ODEBUG:",
-        r"ODEBUG: (?P<what>\w+ \w+)",
+        r"ODEBUG: \w+ [\w ]+\(active state",
         "warn",
         "WARNING: ODEBUG bug",
     ),
@@ -125,13 +125,6 @@ HEADINGS: Final = (
         "memory_corruption",
         "BUG: Dentry still in use",
         use="fault",
-    ),
-    heading(
-        "BUG: workqueue",
-        r"BUG: workqueue (?:leaked|lockup)",
-        "deadlock",
-        "BUG: workqueue",
-        weak=True,
     ),
     heading(
         "unregister_netdevice: waiting",
