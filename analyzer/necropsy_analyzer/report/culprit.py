@@ -18,6 +18,8 @@ from necropsy_analyzer.report.stack import plain_name
 
 _DETAIL_LINES: Final = 60
 _SYSCALL: Final = re.compile(r"__(?:x64|ia32|arm64|riscv|s390x?|se|do)_(?:compat_)?sys_(\w+)")
+# mm/kmsan/report.c and mm/kfence/report.c print the access's trace without `Call Trace:`.
+_OWN: Final = re.compile(r"^BUG: K|\b(?:[Rr]ead|[Ww]rite|access|free|corruption) (?:at|of) 0x")
 _REPORTERS: Final = "report"
 
 
@@ -46,11 +48,20 @@ def blame(
     if heading.use == "none" and heading.blame == "stack":
         return Blamed(None, None, None, stack, trace)
     passed = frames.passed_over(heading.use)
+    if heading.trace is not None:
+        told = next((other for other in body.traces if heading.trace.search(other.title)), None)
+        frame = None if told is None else _first(told.frames, passed)
+        if frame is not None:
+            return Blamed(syscall(frame.function), frame.module, frame, stack, trace)
     named = _named(heading, found, lines)
     if named is not None and not passed(named):
         frame = next((frame for frame in stack if frame.function == named), None)
         return Blamed(syscall(named), frame.module if frame else _module_of(named, body), frame, stack, trace)
     frame = _first(stack, passed)
+    if frame is None and heading.mechanism == "deadlock":
+        # The lock is a work item's or a timer's own: who waits for it stands in the chain of dependencies.
+        found_in = (_first(other.frames, passed) for other in body.traces if other is not trace)
+        frame = next((known for known in found_in if known is not None), None)
     if frame is None and named is not None and not frames.belongs(named, _REPORTERS):
         return Blamed(syscall(named), None, None, stack, trace)
     if frame is None:
@@ -62,6 +73,12 @@ def syscall(function: str) -> str:
     """Give a system call's entry the name it has on every architecture: `__x64_sys_read` → `sys_read`."""
     found = _SYSCALL.fullmatch(function)
     return function if found is None else f"sys_{found[1]}"
+
+
+def _is_entry(function: str) -> bool:
+    return (
+        function.startswith(("sys_", "SyS_", "compat_sys_", "compat_SyS_")) or syscall(function) != function
+    )
 
 
 def _module_of(function: str, body: Body) -> str | None:
@@ -85,7 +102,11 @@ def _named(heading: Heading, found: re.Match[str], lines: Sequence[LogLine]) -> 
 
 
 def _main(body: Body) -> Trace | None:
-    """Choose the reporting CPU's own trace: the first under a `Call Trace:`, else the first."""
+    """Choose the reporting CPU's own trace: what a checker prints below its heading, the first under a `Call Trace:`,
+    else the first.
+    """
+    if body.traces and _OWN.search(body.traces[0].title):
+        return body.traces[0]
     return next((trace for trace in body.traces if trace.main), body.traces[0] if body.traces else None)
 
 
@@ -191,6 +212,8 @@ def _operation(stack: tuple[Frame, ...], frames: FrameModel) -> Frame | None:
             return frame  # it waits for other CPUs, and whatever asked for that is not at fault
         if frames.belongs(frame.function, "dispatch"):
             return inner or frame
+        if _is_entry(frame.function):
+            return frame
         if frames.belongs(frame.function, "interrupt_entry"):
             if inner is not None and not passed(inner.function):
                 return inner

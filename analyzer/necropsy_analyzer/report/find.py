@@ -31,14 +31,14 @@ _DYING: Final = frozenset(
     "null_deref bad_page_fault gpf double_fault stack_overflow divide_error invalid_opcode bug".split()
 )
 _STALLING: Final = frozenset("soft_lockup hard_lockup rcu_stall hung_task".split())
-_POLICY: Final[tuple[tuple[re.Pattern[str], frozenset[str] | None], ...]] = (
-    (re.compile(r"panic_on_warn set|kasan\.fault=panic|KASAN|kfence|UBSAN"), None),
+_ANY: Final = frozenset(heading.mechanism for heading in HEADINGS)
+_POLICY: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
+    (re.compile(r"panic_on_warn set|kasan\.fault=panic"), _ANY),
     (re.compile(r"softlockup: hung tasks"), frozenset({"soft_lockup", "rcu_stall"})),
     (re.compile(r"hung_task: blocked tasks"), frozenset({"hung_task"})),
     (re.compile(r"RCU Stall"), frozenset({"rcu_stall"})),
     (re.compile(r"[Hh]ard (?:LOCKUP|lockup)|NMI watchdog"), frozenset({"hard_lockup"})),
-    (re.compile(r"Fatal exception|Attempted to kill|Aiee, killing|Oops|Machine halted|Fatal trap"), _DYING),
-    (re.compile(r"."), _DYING | {"stack_overflow", "mce", "aer", "sysrq", "oom"}),
+    (re.compile(r"Fatal exception|Attempted to kill|Aiee, killing|Machine halted"), _DYING),
 )
 _PANIC: Final = "Kernel panic - not syncing"
 _END: Final = re.compile(r"---\[ end (?:trace|Kernel panic)")
@@ -185,7 +185,7 @@ def _owner(
 ) -> _Draft | None:
     """Tell which report a heading is only a part or a consequence of; None where it begins its own."""
     if heading.literal == _PANIC or _PANIC in line.text:
-        return _policy(found.string[found.start() :], line, drafts, boot)
+        return _policy(heading, found.string[found.start() :], line, drafts, boot)
     for draft in reversed(active):
         if not _same_stream(draft, line) and not (draft.stalls and heading.use == "stall"):
             continue
@@ -222,18 +222,23 @@ def _within(draft: _Draft, line: LogLine, seconds: float) -> bool:
     return line.time_s - draft.last_s <= seconds
 
 
-def _policy(text: str, line: LogLine, drafts: list[_Draft], boot: int) -> _Draft | None:
-    """Find the report that a panic carries out a policy over."""
-    for pattern, mechanisms in _POLICY:
-        if pattern.search(text) is None:
-            continue
-        for draft in reversed(drafts[-8:]):
-            if draft.boot != boot or not _within(draft, line, _POLICY_S):
-                continue
-            if mechanisms is None or draft.heading.mechanism in mechanisms:
-                return draft
-        if mechanisms is not None and pattern.pattern != ".":
+def _policy(heading: Heading, text: str, line: LogLine, drafts: list[_Draft], boot: int) -> _Draft | None:
+    """Find the report that a panic carries out a policy over; a panic that says its own reason has none."""
+    mechanisms: frozenset[str] | None = None
+    for pattern, triggers in _POLICY:
+        if pattern.search(text) is not None:
+            mechanisms = triggers
+            break
+    else:
+        if heading.mechanism != "panic_other":
             return None
+    for draft in reversed(drafts[-8:]):
+        if draft.boot != boot or not _within(draft, line, _POLICY_S):
+            continue
+        if mechanisms is None and not _same_stream(draft, line):
+            continue
+        if mechanisms is None or draft.heading.mechanism in mechanisms:
+            return draft
     return None
 
 

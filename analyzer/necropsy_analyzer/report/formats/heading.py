@@ -7,12 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Blame = Literal["pointer", "stack", "named", "trace"]
+Blame = Literal["pointer", "stack", "named"]
 """Where the culprit is looked for first.
 
 `pointer`: the instruction pointer, then outwards from there; `stack`: the reporting CPU's own trace; `named`: the
-function that the heading names (group `function`), where that is not passed over, then the stack; `trace`: the first
-function of the heading's own lines (group `function` of `detail`), else the stack.
+function that the heading names (group `function`), where that is not passed over, then the stack.
 """
 
 
@@ -22,7 +21,7 @@ class Heading:
 
     `literal` is in every line that `pattern` matches. `title` is a template over the pattern's groups; ` in
     CULPRIT` is added where there is one. `use` names the frame model's use, `detail` finds the blamed function in
-    later lines. `leads` lines at most belong to the report before the heading. A `weak` heading is a report
+    later lines, `trace` the words before the trace that tells it. A `weak` heading is a report
     only where no other begins within it: it is a consequence, or another's first words.
     """
 
@@ -33,6 +32,7 @@ class Heading:
     blame: Blame = "stack"
     use: str = "default"
     detail: re.Pattern[str] | None = None
+    trace: re.Pattern[str] | None = None
     fatal: bool = False
     weak: bool = False
 
@@ -46,6 +46,7 @@ def heading(
     blame: Blame = "stack",
     use: str = "default",
     detail: str | None = None,
+    trace: str | None = None,
     fatal: bool = False,
     weak: bool = False,
 ) -> Heading:
@@ -58,6 +59,7 @@ def heading(
         blame=blame,
         use=use,
         detail=None if detail is None else re.compile(detail),
+        trace=None if trace is None else re.compile(trace),
         fatal=fatal,
         weak=weak,
     )

@@ -12,8 +12,15 @@ _AT: Final = r"at: " + FUNCTION
 _ACQUIRES: Final = r"(?:[#(].*|^.*\bat: .*)" + _AT
 
 
-def _lockdep(literal: str, pattern: str, title: str, detail: str | None = None) -> Heading:
-    return heading(literal, pattern, "deadlock", title, detail=detail, use="fault")
+def _lockdep(
+    literal: str,
+    pattern: str,
+    title: str,
+    detail: str | None = None,
+    use: str = "lockdep",
+    trace: str | None = None,
+) -> Heading:
+    return heading(literal, pattern, "deadlock", title, detail=detail, use=use, trace=trace)
 
 
 HEADINGS: Final = (
@@ -38,6 +45,7 @@ HEADINGS: Final = (
         r"[A-Z]+-safe -> [A-Z]+-unsafe lock order detected",
         "possible deadlock",
         _AT,
+        trace=r"which became \S+-irq-safe at:",
     ),
     _lockdep("inconsistent lock state", r"inconsistent lock state", "inconsistent lock state", _AT),
     _lockdep("nconsistent lock", r"[Ii]nconsistent \{.*\} -> \{", "inconsistent lock state", _AT),
@@ -89,6 +97,7 @@ HEADINGS: Final = (
         "sleeping function called",
         r"BUG: sleeping function called from invalid context",
         "sleeping function called from invalid context",
+        use="atomic",
     ),
     _lockdep(
         "in preemptible",
