@@ -34,7 +34,7 @@ def _diagnosed(path: Path, knowledge: Knowledge) -> Verdict:
     return diagnose(case_of(str(path)), knowledge)
 
 
-@pytest.mark.parametrize(("path", "truth"), _inputs())
+@pytest.mark.parametrize(("path", "truth"), tuple(_inputs()))
 def test_the_truth_stands_in_the_verdict(path: Path, truth: dict[str, Any], knowledge: Knowledge) -> None:
     verdict = _diagnosed(path, knowledge)
     assert verdict.crashed == truth["crash"]
@@ -47,7 +47,7 @@ def test_the_truth_stands_in_the_verdict(path: Path, truth: dict[str, Any], know
         assert getattr(verdict.culprit, field) == value, field
 
 
-@pytest.mark.parametrize(("path", "truth"), _inputs())
+@pytest.mark.parametrize(("path", "truth"), tuple(_inputs()))
 def test_the_evidence_is_quoted_where_it_stands(
     path: Path, truth: dict[str, Any], knowledge: Knowledge
 ) -> None:

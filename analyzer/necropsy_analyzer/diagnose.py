@@ -12,13 +12,15 @@ from necropsy_agent import wire
 from necropsy_analyzer.evidence.collect import collect
 from necropsy_analyzer.evidence.evidence import Evidence
 from necropsy_analyzer.evidence.knowledge import Knowledge
+from necropsy_analyzer.evidence.rule import Action
 from necropsy_analyzer.group.fingerprint import fingerprint
 from necropsy_analyzer.report.find import find
 from necropsy_analyzer.report.lines import read
+from necropsy_analyzer.report.principal import principal_report
 from necropsy_analyzer.report.report import Log, LogLine, Report
 from necropsy_analyzer.report.unwrap import unwrap
 from necropsy_analyzer.verdict.fuse import fuse
-from necropsy_analyzer.verdict.verdict import Action, Culprit, Kernel, Proof, Ranked, Verdict
+from necropsy_analyzer.verdict.verdict import Culprit, Kernel, Proof, Ranked, Verdict
 
 SILENT: Final = "unknown.silent"
 _SHOWN_PROBABILITY: Final = 0.005
@@ -53,7 +55,7 @@ def diagnose(case: Case, knowledge: Knowledge) -> Verdict:
     """Say why a host died. Never raises on content; what was wrong with it stands in `damage`."""
     log, starts = _read(case.artifacts)
     reports = find(log, knowledge.frames)
-    evidence = collect(log, reports, knowledge)
+    evidence = collect(log, reports, knowledge, case.boot, case.hardware)
     ranking = fuse(evidence, knowledge)
     cause = ranking[0].cause
     principal = principal_report(reports)
@@ -88,19 +90,6 @@ def diagnose(case: Case, knowledge: Knowledge) -> Verdict:
 def failed(name: str, why: str) -> Verdict:
     """Give the object for an input that could not be read at all."""
     return Verdict(input=name, error=why)
-
-
-def principal_report(reports: Sequence[Report]) -> Report | None:
-    """Choose the report that the verdict is about.
-
-    The first one in time, unless the host went down with a later one that is no aftershock and the first was
-    only a warning or an unrelated, survived fault.
-    """
-    first = next((report for report in reports if not report.aftershock), reports[0] if reports else None)
-    if first is None or first.fatal:
-        return first
-    fatal = next((report for report in reports if report.fatal and not report.aftershock), None)
-    return first if fatal is None else fatal
 
 
 def _read(artifacts: tuple[Artifact, ...]) -> tuple[Log, tuple[int, ...]]:

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from necropsy_analyzer.evidence.rule import Action
+
 SCHEMA = "necropsy.verdict/1"
 
 
@@ -42,13 +44,6 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
     count: int = 1
     source: str | None = None
-
-
-class Action(msgspec.Struct, frozen=True):
-    """What to do: one line, and the steps."""
-
-    summary: str
-    steps: tuple[str, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,126 @@
+"""Folders of YAML → everything in them, checked. In: texts by file name, a mapping a folder. Out: a `Shelf`.
+
+The first folder is the shipped one. `causes.yaml`, `mechanisms.yaml` and `fusion.yaml` have their own
+forms, files below `frames/` make the frame model, files in other folders are tables of their own; every
+other file holds rules.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from necropsy_analyzer.evidence.knowledge import Fusion
+from necropsy_analyzer.evidence.load import Loaded, Vocabulary, layered, load, load_causes, load_mechanisms
+from necropsy_analyzer.evidence.match import Engine, EngineError, Hyperscan, NoEngineError, Re2, build, flat
+from necropsy_analyzer.evidence.rule import Cause, Complaint, Entry
+from necropsy_analyzer.report.frames import FrameModel, load_frames
+
+_SPECIAL: Final = ("causes.yaml", "mechanisms.yaml", "fusion.yaml")
+
+
+class Shelf:
+    """What stands in the folders. `names` are the folders' paths, for complaints."""
+
+    def __init__(self, names: Sequence[str], texts: Sequence[dict[str, str]]) -> None:
+        """Read everything; what is wrong is in `complaints`."""
+        self.causes: dict[str, Cause] = {}
+        self.mechanisms: dict[str, str] = {}
+        self.fusion: Fusion | None = None
+        self._complaints: list[Complaint] = []
+        self._special(names, texts)
+        self.frames = self._frames(names, texts)
+        known = Vocabulary(frozenset(self.causes), frozenset(self.mechanisms))
+        loaded = layered(
+            [
+                load(
+                    _prefixed(name, {f: t for f, t in folder.items() if "/" not in f and f not in _SPECIAL}),
+                    known,
+                )
+                for name, folder in zip(names, texts, strict=True)
+            ]
+        )
+        loaded, self.engine = _compiled(loaded)
+        self.entries: tuple[Entry, ...] = loaded.entries
+        self.complaints: tuple[Complaint, ...] = (*self._complaints, *loaded.complaints)
+
+    def _special(self, names: Sequence[str], texts: Sequence[dict[str, str]]) -> None:
+        for number, (name, folder) in enumerate(zip(names, texts, strict=True)):
+            if "causes.yaml" in folder:
+                file = f"{name}/causes.yaml"
+                causes, complaints = load_causes(file, folder["causes.yaml"])
+                self._complaints.extend(complaints)
+                for cause in causes.keys() - self.causes.keys() if number else ():
+                    self._complain(file, f"no such cause: {cause}; causes are those of the published verdict")
+                    del causes[cause]
+                self.causes |= causes
+            if number:
+                for special in ("mechanisms.yaml", "fusion.yaml"):
+                    if special in folder:
+                        self._complain(f"{name}/{special}", "only the shipped one is used")
+                continue
+            if "mechanisms.yaml" in folder:
+                self.mechanisms, complaints = load_mechanisms(
+                    f"{name}/mechanisms.yaml", folder["mechanisms.yaml"]
+                )
+                self._complaints.extend(complaints)
+            if "fusion.yaml" in folder:
+                self.fusion = self._fusion(f"{name}/fusion.yaml", folder["fusion.yaml"])
+
+    def _fusion(self, file: str, text: str) -> Fusion | None:
+        try:
+            document: Any = yaml.safe_load(text)
+            return msgspec.convert(document, Fusion, strict=True)
+        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            self._complain(file, str(error))
+            return None
+
+    def _frames(self, names: Sequence[str], texts: Sequence[dict[str, str]]) -> FrameModel:
+        frames: dict[str, str] = {}
+        for name, folder in zip(names, texts, strict=True):
+            frames |= _prefixed(name, {f: t for f, t in folder.items() if f.startswith("frames/")})
+        try:
+            return load_frames(frames)
+        except ValueError as error:
+            file, _, what = str(error).partition(": ")
+            self._complain(file, what)
+            return FrameModel()
+
+    def _complain(self, file: str, message: str) -> None:
+        self._complaints.append(Complaint(file=file, line=0, message=message))
+
+
+def _prefixed(name: str, texts: dict[str, str]) -> dict[str, str]:
+    return {f"{name}/{file}": text for file, text in texts.items()}
+
+
+def _compiled(loaded: Loaded) -> tuple[Loaded, Engine]:
+    """Compile all patterns; leave out rules that an engine refuses though lint.py takes them."""
+    patterns = flat([entry.rule.patterns for entry in loaded.entries if entry.rule.state != "retired"])
+    if refusal(patterns) is None:
+        return loaded, build(patterns)
+    entries: list[Entry] = []
+    complaints = list(loaded.complaints)
+    for entry in loaded.entries:
+        refused = refusal(entry.rule.patterns)
+        if refused is None:
+            entries.append(entry)
+        else:
+            complaints.append(
+                Complaint(file=entry.file, line=entry.line, message=f"match: {refused}", rule=entry.rule.id)
+            )
+    patterns = flat([entry.rule.patterns for entry in entries if entry.rule.state != "retired"])
+    return Loaded(tuple(entries), tuple(complaints)), build(patterns)
+
+
+def refusal(patterns: Sequence[str]) -> str | None:
+    """Say why an engine refuses patterns; None when those to be had here take them."""
+    for engine in (Re2, Hyperscan):
+        try:
+            engine(patterns)
+        except NoEngineError:
+            continue
+        except EngineError as error:
+            return str(error)
+    return None
