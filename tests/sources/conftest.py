@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
+import zstandard
 
 from necropsy_agent.sources import Found, Host, Source
 
@@ -71,3 +73,36 @@ def look(source: Source, host: Host, known: Callable[[str], bool] = never) -> li
         return list(source.read(known))
     finally:
         source.close()
+
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+_HOSTS = sorted(FIXTURES.glob("*/*/host"))
+
+
+@pytest.fixture(params=_HOSTS, ids=lambda path: path.parent.name)
+def recorded_host(request: pytest.FixtureRequest) -> Host:
+    """Each host tree of the fixtures, as an agent sees it that runs there."""
+    root: Path = request.param
+    boot = (root / "proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    return Host(root=root, boot=boot)
+
+
+def journal_tree(tree: Tree, journal: str) -> tuple[Host, str]:
+    """Put a recorded journal into the tree; give the host after its last boot, and that boot's id."""
+    crash = {"breaks-off": "crashes/power-cut@6.1", "ends-in-a-report": "crashes/disk-medium-error-panic@6.1"}
+    folder = FIXTURES / crash.get(journal, "healthy/work-and-reboot@6.1")
+    machine = (folder / "host/etc/machine-id").read_text().strip()
+    packed = (FIXTURES / "journals" / f"{journal}.journal.zst").read_bytes()
+    unpacked = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    tree.write({"etc/machine-id": machine + "\n", f"var/log/journal/{machine}/system.journal": unpacked})
+    boots = yaml.safe_load((folder / "truth.yaml").read_text())["origin"]["boot_id"]
+    dead, running = (boots[which].replace("-", "") for which in ("recorded", "after"))
+    return tree.host(boot=running), dead
+
+
+def script(path: Path, printed: bytes, after: str = "") -> str:
+    """Write a program that prints something, whatever it is asked, and then does `after` in shell."""
+    path.with_suffix(".out").write_bytes(printed)
+    path.write_text(f"#!/bin/sh\ncat '{path.with_suffix('.out')}'\n{after}\n")
+    path.chmod(0o755)
+    return str(path)

@@ -44,6 +44,7 @@ _JOINT: Final = re.compile(
 )
 _EFI: Final = ("efi", "efi_pstore")  # renamed in Linux 5.19 (the driver's module name)
 _EFI_SAME_DUMP_S: Final = 60
+_NEVER_NS: Final = 1 << 63  # what a name that is no kernel's may say
 _NOT_YET_S: Final = 1_000_000_000  # a clock that stood before 2001 was never set
 
 
@@ -384,7 +385,7 @@ def _record(dump: _Dump) -> CrashRecord:
         path=str(first.folder / first.name) if len(dump.pieces) == 1 else str(first.folder),
         key=dump.key if pieces else f"pstore:unread:{first.name}",
         reason=next((piece.reason for piece in pieces if piece.reason), None),
-        died_wall_ns=dump.died_ns,
+        died_wall_ns=dump.died_ns if 0 <= (dump.died_ns or 0) < _NEVER_NS else None,
         release=release_of(b"".join(piece.text for piece in pieces if piece.type in ("dmesg", "console"))),
         complete=not missing and not any(piece.damage for piece in dump.pieces),
         damage=tuple(damage),

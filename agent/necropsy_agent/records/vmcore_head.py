@@ -120,7 +120,7 @@ def inspect(fd: int, path: str) -> VmcoreReport:
         release=facts.get("OSRELEASE") or release,
         build_id=facts.get("BUILD-ID"),
         crash_wall_ns=int(crashed) * 10**9
-        if crashed.isascii() and crashed.isdigit() and len(crashed) < 12
+        if crashed.isascii() and crashed.isdigit() and len(crashed) <= 10
         else None,
         damage=tuple(damages),
     )

@@ -1,15 +1,16 @@
 """The last boot's kernel log, out of systemd's journal. In: journalctl's JSON. Out: one `CrashRecord`.
 
 Fields are those of systemd.journal-fields(7), their JSON form that of "Journal JSON Format": a MESSAGE is a
-string, an array of byte values where it is not UTF-8, null where it is too long. The record's text is in the
-form of `dmesg --raw`: `<6>[   12.345678] message`.
+string, an array of byte values where it is not UTF-8, null where it is too long. It is read from its end
+backwards, since a crash stands there. The record's text is in the form of `dmesg --raw`: `<6>[   12.345678]
+message`.
 """
 
 import os
 import subprocess
-import time
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -23,8 +24,9 @@ from necropsy_agent.wire import Blob, CrashPart, CrashRecord
 
 TEXT_BYTES: Final = 4 << 20
 """How much of the end of the log is kept."""
+TIMEOUT_S: Final = 300.0
+"""How long journalctl may take for that."""
 
-_TIMEOUT_S: Final = 300.0
 _LINE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 256 << 10
 _CHUNKS: Final = 16
@@ -46,28 +48,36 @@ class Journal:
     """Reads the last boot's journal once, where that boot did not end cleanly, through journalctl's pipe.
 
     journalctl runs beside the loop: its output is taken as it comes, so that a journal of gigabytes holds
-    nothing up.
+    nothing up. It is stopped when there is text enough, or after `timeout_s`.
     """
 
     name = "journal"
     interval_s: float | None = None
 
-    def __init__(self, last: LastBoot, program: str = "journalctl", text_bytes: int = TEXT_BYTES) -> None:
+    def __init__(
+        self,
+        last: LastBoot,
+        program: str = "journalctl",
+        text_bytes: int = TEXT_BYTES,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
         self._last = last
         self._program = program
         self._text_bytes = text_bytes
+        self._timeout_s = timeout_s
         self._host: Host | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._fd = -1
-        self._deadline = 0.0
+        self._timer: threading.Timer | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._rest = b""
-        self._lines: deque[bytes] = deque()
+        self._lines: list[bytes] = []  # the newest first
         self._size = 0
-        self._dropped = 0
         self._damaged = 0
+        self._overlong = False
+        self._timed_out = False
         self._boot: str | None = None
         self._wall_us = 0
 
@@ -82,7 +92,7 @@ class Journal:
         if ending.end != "unclean":
             return f"the last boot's end was {ending.end}"
         which = boot_of_journal(host, ending.previous)
-        argv = [program, *journal_of(host), which, "--dmesg", "--no-pager", "--output=json"]
+        argv = [program, *journal_of(host), which, "--dmesg", "--reverse", "--no-pager", "--output=json"]
         try:
             self._child = child.start([*argv, f"--output-fields={_FIELDS}"])
         except OSError as error:
@@ -91,8 +101,11 @@ class Journal:
         self._host = host
         self._fd = os.dup(self._child.stdout.fileno())
         self._child.stdout.close()
-        self._deadline = time.monotonic() + _TIMEOUT_S
         self._reset()
+        # A child that says nothing wakes no loop; its end does.
+        self._timer = threading.Timer(self._timeout_s, self._late, (self._child,))
+        self._timer.daemon = True
+        self._timer.start()
         return None
 
     def fileno(self) -> int | None:
@@ -100,9 +113,9 @@ class Journal:
         return self._fd if self._fd >= 0 else None
 
     def read(self, known: Callable[[str], bool]) -> Iterable[Found]:
-        """Take what journalctl has printed; at its end give the record.
+        """Take what journalctl has printed; at its end, or when that is enough, give the record.
 
-        Raises OSError where journalctl failed in the middle or took longer than five minutes.
+        Raises OSError where journalctl was ended before it printed anything.
         """
         if self._child is None or self._host is None:
             return
@@ -110,14 +123,11 @@ class Journal:
             try:
                 chunk = os.read(self._fd, _CHUNK_BYTES)
             except BlockingIOError:
-                break
-            if not chunk:
+                return
+            self._take(chunk or b"\n")
+            if not chunk or self._size >= self._text_bytes:
                 yield from self._end(known)
                 return
-            self._take(chunk)
-        if time.monotonic() > self._deadline:
-            self._stop()
-            raise TimeoutError(f"{self._program} took longer than {_TIMEOUT_S:.0f} s")
 
     def acknowledged(self, key: str) -> None:
         """The journal needs no mark."""
@@ -129,11 +139,19 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
+    def _late(self, process: subprocess.Popen[bytes]) -> None:
+        self._timed_out = True
+        process.kill()
+
     def _stop(self) -> int:
         """End the child; the pipe's number stays, quiet, since the loop may be polling it."""
         if self._child is None:
             return 0
         process, self._child = self._child, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+            self._timer = None
         silence(self._fd)
         return child.stop(process)
 
@@ -141,12 +159,11 @@ class Journal:
         assert self._child is not None
         host = self._host
         assert host is not None
-        try:
-            self._child.wait(5.0)  # its output has ended, so it is about to exit
-        except subprocess.TimeoutExpired:
-            self._damaged += 1
+        enough = self._size >= self._text_bytes
+        if not enough:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(5.0)  # its output has ended, so it is about to exit
         status = self._stop()
-        self._take(b"\n")
         boot = self._boot
         if boot is None or boot == host.boot or not self._lines:
             if status < 0:
@@ -155,21 +172,23 @@ class Journal:
         key = f"journal:{boot}"
         if known(key):
             return
-        text = b"".join(self._lines)
+        text = b"".join(reversed(self._lines))
         damage = []
-        if self._dropped:
-            damage.append(f"only the last {len(text)} bytes were kept, {self._dropped} lines before them not")
+        if enough:
+            damage.append(f"only the last {len(text)} bytes were read")
+        elif self._timed_out:
+            damage.append(f"only the last {len(text)} bytes were read within {self._timeout_s:.0f} s")
+        elif status != 0:
+            damage.append(f"{self._program} ended with status {status}")
         if self._damaged:
             damage.append(f"{self._damaged} journal entries could not be read")
-        if status != 0:
-            damage.append(f"{self._program} ended with status {status}")
         ending = self._last.of(host)
         record = CrashRecord(
             origin="journal",
             path=f"journal of boot {boot}",
             key=key,
             died_wall_ns=max(self._wall_us * 1000, ending.seen_ns or 0) or None,
-            release=release_of(text) if self._dropped == 0 else None,
+            release=release_of(text),
             complete=not damage,
             damage=tuple(damage),
             parts=(CrashPart(name="journal", blob=Blob.of(text)),),
@@ -178,21 +197,18 @@ class Journal:
 
     def _take(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            if self._overlong:
+                self._overlong = False  # the end of a line that was given up
+            elif line:
+                try:
+                    self._add(_DECODER.decode(line))
+                except (msgspec.MsgspecError, RecursionError):
+                    self._damaged += 1
         if len(self._rest) > _LINE_BYTES:
             self._rest = b""
-            self._damaged += 1
-        for line in lines:
-            if not line:
-                continue
-            try:
-                entry = _DECODER.decode(line)
-            except msgspec.MsgspecError:
-                self._damaged += 1
-                continue
-            self._add(entry)
-        while self._size > self._text_bytes and len(self._lines) > 1:
-            self._size -= len(self._lines.popleft())
-            self._dropped += 1
+            self._damaged += not self._overlong
+            self._overlong = True
 
     def _add(self, entry: _Entry) -> None:
         boot = _first(entry.BOOT)
@@ -203,7 +219,7 @@ class Journal:
         priority = _first(entry.PRIORITY)
         level = priority if priority in _LEVELS else "6"
         head = f"<{level}>[{time_us // 1_000_000:5d}.{time_us % 1_000_000:06d}] ".encode()
-        for text in _message(entry.MESSAGE).splitlines() or [b""]:
+        for text in reversed(_message(entry.MESSAGE).splitlines() or [b""]):
             line = head + text + b"\n"
             self._lines.append(line)
             self._size += len(line)
@@ -222,15 +238,20 @@ def _first(value: str | list[object] | None) -> str | None:
 
 def _microseconds(value: str | list[object] | None) -> int:
     text = _first(value)
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else 0
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 16 else 0
 
 
 def _message(value: str | list[object] | None) -> bytes:
     """Give a message's bytes in whichever form it came."""
+    if isinstance(value, list) and not any(isinstance(item, int) for item in value):  # several messages
+        return b"\n".join(map(_bytes, value))
+    return _bytes(value)
+
+
+def _bytes(value: object) -> bytes:
+    """Give one message's bytes: a string's, those of an array of byte values; null is a message left out."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if isinstance(value, list):
-        if value and all(isinstance(item, int) and 0 <= item < 256 for item in value):
-            return bytes(item for item in value if isinstance(item, int))
-        return b"\n".join(_message(item) for item in value if isinstance(item, str | list))
+        return bytes(item for item in value if isinstance(item, int) and 0 <= item < 256)
     return b"(the journal left this message out, as it is too long)"

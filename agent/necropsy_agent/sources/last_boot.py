@@ -27,13 +27,17 @@ _JOURNAL_TIMEOUT_S: Final = 15.0
 _JOURNAL_LINES: Final = 20
 _JOURNAL_STOPPED: Final = "d93fb3c9c24d451a97cea615ce59c00b"
 _SHUTDOWN_UNITS: Final = ("systemd-shutdown", "shutdown")
-_WTMP_BYTES: Final = 1 << 20
+_WTMP_BYTES: Final = 100 * 9600  # a multiple of both sizes of a record
 _RUN_LVL: Final = 1
 _BOOT_TIME: Final = 2
+# Size of a record, where its seconds are and their form: x86's, and that of arm64 and others (bits/utmp.h).
+_UTMP: Final = ((384, 340, "<l"), (400, 344, "<q"))
 _EARLY_US: Final = 300_000_000
 _SLACK_NS: Final = 300 * 10**9
 _SAME_START_NS: Final = 60 * 10**9
 _KMSG_RECORDS: Final = 20_000
+_DIGITS: Final = 16  # of microseconds until the year 2286
+_NEVER_NS: Final = 10**19
 _RECOVERED: Final = re.compile(
     rb"EXT4-fs \(\S+\): recovery complete|EXT4-fs \(\S+\): orphan cleanup|XFS \(\S+\): Starting recovery"
     rb"|BTRFS.*: start tree-log replay|FAT-fs \(\S+\): Volume was not properly unmounted"
@@ -43,6 +47,7 @@ _RESET: Final = re.compile(
     rb"[Pp]revious (?:system )?reset reason|[Rr]eset reason:|previously reset", re.ASCII
 )
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+_BTIME: Final = re.compile(rb"^btime (\d{1,10})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +156,15 @@ class LastBoot:
             return None, None, None
         entries = []
         for line in (printed or b"").splitlines():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
                     entries.append(entry)
         boots = {boot for entry in entries if (boot := _text(entry.get("_BOOT_ID"))) and _ID.fullmatch(boot)}
         if len(boots) != 1 or boots == {host.boot}:
             return None, None, None
-        last_ns = (
-            max((_number(entry.get("__REALTIME_TIMESTAMP")) or 0 for entry in entries), default=0) * 1000
-        )
+        last_us = max(_number(entry.get("__REALTIME_TIMESTAMP")) or 0 for entry in entries)
+        last_ns = last_us * 1000
         for entry in reversed(entries):
             who, what = _text(entry.get("SYSLOG_IDENTIFIER")), _text(entry.get("MESSAGE"))
             if entry.get("MESSAGE_ID") == _JOURNAL_STOPPED or who in _SHUTDOWN_UNITS:
@@ -185,10 +189,9 @@ def boot_of_journal(host: Host, previous: str | None) -> str:
 
 def started_wall_ns(root: Path) -> int:
     """Give the start of the running boot by /proc/stat's `btime`, to a second; 0 where it is not told."""
-    with suppress(OSError, ValueError):
-        for line in (root / "proc/stat").read_text("ascii", "replace").splitlines():
-            if line.startswith("btime "):
-                return int(line.split()[1]) * 10**9
+    with suppress(OSError):
+        found = _BTIME.search((root / "proc/stat").read_bytes())
+        return int(found[1]) * 10**9 if found else 0
     return 0
 
 
@@ -197,14 +200,15 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+    """Take a count of micro- or nanoseconds, as journalctl and the mark have them; None for what is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         return int(value)
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and 0 <= value < _NEVER_NS else None
 
 
 def _read_mark(path: Path) -> dict[str, object]:
     """Read the agent's mark; a damaged one is none."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         mark = json.loads(path.read_text())
         if isinstance(mark, dict):
             return mark
@@ -229,31 +233,38 @@ def _before(mark: dict[str, object], path: Path, host: Host) -> dict[str, object
 
 def _utmp(raw: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Take utmp records apart, newest first: type, user, seconds. Sizes differ: 384 bytes, 400 on arm64."""
-    for size, seconds_at, form in ((384, 340, "<l"), (400, 344, "<q")):
+    for size, seconds_at, form in sorted(_UTMP, key=lambda layout: len(raw) % layout[0] != 0):
         records = [raw[at : at + size] for at in range(len(raw) % size, len(raw) - size + 1, size)]
-        if records and all(struct.unpack_from("<h", record)[0] in range(10) for record in records[-64:]):
+        kinds = {struct.unpack_from("<h", record)[0] for record in records[-64:]}
+        if kinds <= set(range(10)) and any(kinds):
             for record in reversed(records):
                 kind = struct.unpack_from("<h", record)[0]
-                yield kind, record[44:76].split(b"\0")[0], struct.unpack_from(form, record, seconds_at)[0]
+                seconds = struct.unpack_from(form, record, seconds_at)[0]
+                if 0 < seconds < 1 << 33:
+                    yield kind, record[44:76].split(b"\0")[0], seconds
             return
 
 
 def _wtmp(root: Path, started_ns: int) -> tuple[_Sign | None, int | None]:
-    """Look for a shutdown record between the last two starts: what that says, and when it was."""
+    """Look for a shutdown record between the last two starts: what that says, and when it was.
+
+    Without this boot's own start record nothing is said: it is not written yet, or the clock was set since.
+    """
     try:
         with (root / "var/log/wtmp").open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - size % 400 - _WTMP_BYTES) if size > _WTMP_BYTES else 0)
-            raw = file.read(_WTMP_BYTES + 400)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _WTMP_BYTES))
+            raw = file.read(_WTMP_BYTES)
     except OSError:
         return None, None
-    own = False  # whether the running boot's start record was passed; it may not be written yet
+    own = False  # whether the running boot's start record was passed
     for kind, user, seconds in _utmp(raw):
         near = not started_ns or abs(seconds * 10**9 - started_ns) <= _SAME_START_NS
         if kind == _BOOT_TIME and near and not own:
             own = True
         elif kind == _RUN_LVL and user == b"shutdown":
             return _Sign("clean", "wtmp has a shutdown record before this boot"), seconds * 10**9
+        elif kind == _BOOT_TIME and not own:
+            return None, None
         elif kind == _BOOT_TIME:
             return _Sign("unclean", "wtmp has no shutdown record between the last two boots"), None
     return None, None
@@ -275,7 +286,7 @@ def _kernel_signs(root: Path) -> tuple[list[_Sign], list[str]]:
                 continue
             head, _, message = record.split(b"\n", 1)[0].partition(b";")
             fields = head.split(b",")
-            if not record or len(fields) < 3 or not fields[2].isdigit() or int(fields[2]) > _EARLY_US:
+            if len(fields) < 3 or not re.fullmatch(rb"\d{1,16}", fields[2]) or int(fields[2]) > _EARLY_US:
                 break
             line = message.decode("ascii", "backslashreplace")[:160]
             if _RECOVERED.search(message):
