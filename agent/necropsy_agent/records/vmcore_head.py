@@ -20,6 +20,7 @@ _PROGRAM_HEADERS: Final = 256
 _FLAT_CHUNKS: Final = 4096
 _FLAT_WINDOW_BYTES: Final = 1 << 20
 _FLAT_HEADER_BYTES: Final = 4096  # MAX_SIZE_MDF_HEADER
+_PLACES_END: Final = 1 << 62  # no file is so long, and pread(2) takes no place beyond 1 << 63
 _ET_CORE: Final = 4
 _PT_NOTE: Final = 4
 _BLOCK_BYTES_MAX: Final = 1 << 20
@@ -49,7 +50,7 @@ class _Reader:
 
     def at(self, offset: int, size: int) -> bytes:
         """Read `size` bytes at `offset`, fewer where the file ends."""
-        if not 0 <= offset < 1 << 62 or size <= 0:
+        if not 0 <= offset < _PLACES_END or size <= 0:
             return b""
         return os.pread(self._fd, size, offset)
 
@@ -78,6 +79,8 @@ class _Flattened(_Reader):
                     self._window.extend(bytes(offset - len(self._window)))
                 self._window[offset : offset + len(data)] = data
             place += 16 + size
+            if place >= _PLACES_END:
+                break
 
     def at(self, offset: int, size: int) -> bytes:
         return bytes(self._window[offset : offset + size]) if offset >= 0 else b""
