@@ -1,6 +1,12 @@
-"""What tests of several stages need: a host that makes events, and batches of them as an agent sends them."""
+"""What tests of several stages need: a host that makes events and batches as an agent sends them, and an
+analyzer in a process of its own.
+"""
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +20,7 @@ from necropsy_agent.wire import BatchHead, Body, Event
 from necropsy_analyzer.store.store import Store, sqlite_url
 
 NOW_NS = 1_795_000_000 * 10**9
+BIN = Path(sys.executable).parent
 
 
 class Sender:
@@ -62,6 +69,89 @@ class Sender:
     def body(self, *events: Event, **head: Any) -> bytes:
         """Write a batch as NDJSON, zstd."""
         return zstandard.compress(self.lines(*events, **head))
+
+
+class Analyzer:
+    """`necropsy serve` in a process of its own, over a folder, on a free port of loopback."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.url = ""
+        self.options: list[str | Path] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._port = "0"
+
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error, over all its lives."""
+        return (self.folder / "serve.log").read_text("utf-8", "replace")
+
+    def start(self) -> None:
+        """Start it and wait until it listens; after the first time on the same port."""
+        with (self.folder / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [BIN / "necropsy", "serve", "--listen", f"127.0.0.1:{self._port}",
+                 "--state-dir", self.state, *self.options],
+                stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment(),
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        assert said.startswith("listening on "), self.log
+        self.url = said.split()[-1]
+        self._port = self.url.rpartition(":")[2]
+
+    def environment(self) -> dict[str, str]:
+        """Give the environment in which its commands run: what is made once is kept in its folder."""
+        return {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache")}
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self._ended("kill")
+
+    def stop(self) -> int:
+        """End it as systemd does (SIGTERM); give its exit status."""
+        return self._ended("terminate")
+
+    def run(self, *arguments: str | Path, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run a command of `necropsy` over the same store."""
+        return subprocess.run(
+            [BIN / "necropsy", *map(str, arguments), "--state-dir", self.state],
+            check=check, capture_output=True, text=True, timeout=120, env=self.environment(),
+        )  # fmt: skip
+
+    def enroll(self, name: str) -> str:
+        """Enroll a host and give its token."""
+        return self.run("hosts", "enroll", name).stdout.strip()
+
+    def incidents(self, *options: str) -> list[dict[str, Any]]:
+        """List its incidents."""
+        found: list[dict[str, Any]] = json.loads(self.run("incidents", "--format", "json", *options).stdout)
+        return found
+
+    def _ended(self, how: str) -> int:
+        if self._process is None:
+            return 0
+        getattr(self._process, how)()
+        status = self._process.wait(timeout=60)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+        return status
+
+
+@pytest.fixture
+def analyzer(tmp_path: Path) -> Iterator[Analyzer]:
+    """An analyzer that is not running yet."""
+    made = Analyzer(tmp_path)
+    yield made
+    made.kill()
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import fcntl
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, TYPE_CHECKING, Annotated
@@ -49,6 +51,7 @@ def serve(
     if (tls_key is not None or client_ca is not None) and tls_cert is None:
         raise CommandError("--tls-key and --client-ca need --tls-cert")
     _log_plainly()
+    _take_descriptors()
     lock = _only_one(state_folder(state_dir)) if database is None else None
     bound = _bind(listen)
     store = open_store(state_dir, database, create=True)
@@ -83,6 +86,7 @@ def _run(
 
     from necropsy_analyzer.incident.worker import Worker
     from necropsy_analyzer.ingest.app import make_app
+    from necropsy_analyzer.ingest.connection import Connection
     from necropsy_analyzer.store import work
 
     if store.embedded:
@@ -105,6 +109,8 @@ def _run(
 
     config = uvicorn.Config(
         make_app(store, arrived=worker.wake),
+        http=Connection,
+        ws="none",
         log_config=None,
         access_log=False,
         ssl_certfile=tls_cert,
@@ -162,6 +168,14 @@ def _only_one(folder: Path) -> IO[bytes]:
             f"another necropsy serves {folder}: stop it, or give another --state-dir"
         ) from error
     return lock
+
+
+def _take_descriptors() -> None:
+    """Take as many descriptors as may be had: a connection is one, and the usual limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _log_plainly() -> None:

@@ -147,10 +147,12 @@ class _BatchOperation(Operation):
             400: "no batch: damaged, cut, not NDJSON, of a newer wire version",
             401: "no token, or one that is not valid",
             403: "the token is of another host",
+            408: "the body took too long",
             409: "the batch id was used for other events",
             413: "the batch is too large",
             415: "the content encoding is not understood",
             422: "the batch contradicts itself: count, ids, numbers",
+            500: "an error of the analyzer's own",
             503: "the store is full or busy: send again after Retry-After",
         }.items()
     },
@@ -160,8 +162,9 @@ async def _batches(request: Request[Any, Any, State], state: State) -> Ack:
     body = _Body(request)
     try:
         return await _take(request, body, state)
-    except (Refusal, StoreUnavailableError):
-        await body.drain()
+    except (Refusal, StoreUnavailableError) as error:
+        if not (isinstance(error, Refusal) and error.status == HTTPStatus.REQUEST_TIMEOUT):
+            await body.drain()
         raise
 
 
@@ -183,8 +186,14 @@ async def _ready(state: State) -> Health:
     return Health("ready", __version__)
 
 
-def make_app(store: Store, *, limits: Limits | None = None, arrived: Arrived | None = None) -> Litestar:
-    """Make the ASGI application over an open store."""
+def make_app(
+    store: Store,
+    *,
+    limits: Limits | None = None,
+    arrived: Arrived | None = None,
+    body_timeout_s: float = _BODY_TIMEOUT_S,
+) -> Litestar:
+    """Make the ASGI application over an open store. A body has `body_timeout_s` to arrive in."""
     return Litestar(
         route_handlers=[_batches, _health, _ready],
         state=State(
@@ -193,6 +202,7 @@ def make_app(store: Store, *, limits: Limits | None = None, arrived: Arrived | N
                 "limits": limits or Limits(),
                 "arrived": arrived or (lambda: None),
                 "door": _Door(),
+                "body_timeout_s": body_timeout_s,
             }
         ),
         logging_config=None,
@@ -212,11 +222,12 @@ async def _take(request: Request[Any, Any, State], sent: _Body, state: State) ->
     host = await asyncio.to_thread(_host_of, state["store"], request.headers.get("authorization"))
     limits: Limits = state["limits"]
     door: _Door = state["door"]
+    timeout_s: float = state["body_timeout_s"]
     body = bytearray()
     try:
         encoding = encoding_of(request.headers.get("content-encoding"))
         try:
-            async with asyncio.timeout(_BODY_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 async for chunk in sent.chunks():
                     door.hold(len(chunk))
                     body += chunk
@@ -225,7 +236,7 @@ async def _take(request: Request[Any, Any, State], sent: _Body, state: State) ->
                             413, f"the body is larger than {limits.body_bytes} bytes: send smaller batches"
                         )
         except TimeoutError as error:
-            raise Refusal(408, f"the body took longer than {_BODY_TIMEOUT_S:.0f} s") from error
+            raise Refusal(408, f"the body took longer than {timeout_s:g} s: send smaller batches") from error
         return await door.through(
             lambda: _store(
                 state["store"], host, bytes(body), encoding, limits=limits, arrived=state["arrived"]
