@@ -140,9 +140,13 @@ def _strongest(evidence: Iterable[Evidence], cause: str) -> list[Evidence]:
 
 
 def _mechanism(principal: Report | None, evidence: Sequence[Evidence], cause: str) -> str | None:
+    """Name what the kernel saw: the report's, unless what came before it explains it."""
+    telling = [item for item in evidence if item.mechanism is not None]
+    for item in telling:
+        if item.rule == item.family and item.supports.get(cause, 0.0) > 0:
+            return item.mechanism
     if principal is not None:
         return principal.mechanism
-    telling = [item for item in evidence if item.mechanism is not None]
     return _strongest(telling, cause)[0].mechanism if telling else None
 
 

@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import translate
 from functools import lru_cache
 from math import log10
+from typing import Final
+
+import msgspec
 
 from necropsy_agent import wire
 from necropsy_analyzer.evidence.evidence import Evidence
-from necropsy_analyzer.evidence.features import features
+from necropsy_analyzer.evidence.features import SOFTWARE, features
 from necropsy_analyzer.evidence.knowledge import Fusion, Knowledge
 from necropsy_analyzer.evidence.rule import ReportTest, Rule
 from necropsy_analyzer.evidence.scene import Place, Scene
 from necropsy_analyzer.report.report import Frame, Log, Report
+
+_EXTERNAL: Final = "driver.external"
 
 
 def collect(
@@ -32,7 +37,30 @@ def collect(
     found = [*_from_lines(scene, knowledge), *_from_reports(scene, knowledge)]
     found.sort(key=lambda item: item.line)
     found.extend(features(scene, found, knowledge, boot, hardware))
-    return found
+    return owned(found, knowledge)
+
+
+def owned(evidence: Sequence[Evidence], knowledge: Knowledge) -> list[Evidence]:
+    """Hand what speaks for a defect of software to whose code it is.
+
+    A rule sees that software failed, not whose. Where the trace blames an external module, that share of the
+    weight which the finding takes speaks for the module.
+    """
+    findings = knowledge.features.findings
+    share = max((findings[item.rule].takes for item in evidence if item.rule in findings), default=0.0)
+    return [_handed(item, share) for item in evidence] if share else list(evidence)
+
+
+def _handed(item: Evidence, share: float) -> Evidence:
+    own = max((item.supports.get(cause, 0.0) for cause in SOFTWARE), default=0.0)
+    if own <= 0:
+        return item
+    supports = {
+        cause: round(weight * (1 - share), 3) if cause in SOFTWARE and weight > 0 else weight
+        for cause, weight in item.supports.items()
+    }
+    supports[_EXTERNAL] = max(supports.get(_EXTERNAL, 0.0), round(own * share, 3))
+    return msgspec.structs.replace(item, supports=supports)
 
 
 def matches(rule: Rule, report: Report) -> Frame | bool:

@@ -1,11 +1,47 @@
-"""Evidence that is computed rather than matched. In: the scene, what rules saw, boot, hardware events."""
+"""Evidence that is computed rather than matched. In: the scene, what rules saw, boot, hardware events.
+
+Each finding's words and weights stand in rules/necropsy_rules/features.yaml; here is how it is found. What
+a report of some kind says by itself stands in mechanisms.yaml.
+"""
 
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
 
 from necropsy_agent import wire
+from necropsy_analyzer.evidence.address import finding
 from necropsy_analyzer.evidence.evidence import Evidence
+from necropsy_analyzer.evidence.feature import Component, Features, Succession
 from necropsy_analyzer.evidence.knowledge import Knowledge
 from necropsy_analyzer.evidence.scene import Scene
+from necropsy_analyzer.report.report import Frame, Report
+
+SOFTWARE: Final = ("kernel.bug", "kernel.lockup")
+"""Causes that are defects of the kernel's own code, which the kernel itself reports."""
+
+_STALLS: Final = frozenset({"soft_lockup", "hard_lockup", "rcu_stall", "hung_task"})
+_ADDRESSED: Final = frozenset({"gpf", "bad_page_fault", "null_deref", "double_fault"})
+_DEEP: Final = 12
+"""Frames further out called what failed; they did not fail."""
+
+_IDLE: Final = (
+    "default_idle*",
+    "cpuidle_*",
+    "acpi_idle_*",
+    "intel_idle*",
+    "native_safe_halt",
+    "pv_native_safe_halt",
+    "arch_cpu_idle",
+    "do_idle",
+    "mwait_idle*",
+    "cpu_do_idle",
+    "acpi_safe_halt",
+    "poll_idle",
+)
+_SELF_REPORTED: Final = 2.0
+_CLUE: Final = 0.7
+_SIGNATURES: Final = 3
+_IN_DOUBT: Final = frozenset({"O", "P"})
 
 
 def features(
@@ -14,6 +50,245 @@ def features(
     knowledge: Knowledge,
     boot: wire.Boot | None,
     hardware: Sequence[wire.HardwareEvent],
+) -> list[Evidence]:
+    """Give what is computed from everything else; `seen` is what the rules saw."""
+    events = list(_events(hardware, knowledge))
+    everything = [*seen, *events]
+    found = list(events)
+    if scene.principal is not None:
+        found.append(_kind(scene, scene.principal, seen, knowledge))
+        found.extend(_modules(scene, scene.principal, knowledge))
+        found.extend(_address(scene, scene.principal, knowledge))
+        found.extend(_signatures(scene, knowledge))
+    found.extend(_machine(scene, everything, knowledge))
+    found.extend(_sequences(scene, everything, knowledge))
+    found.extend(_end(scene, everything, knowledge, boot))
+    return found
+
+
+def _end(
+    scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge, boot: wire.Boot | None
 ) -> Iterator[Evidence]:
-    """Give what the features say."""
-    return iter(())
+    """Tell a silent end from one that left something to go by."""
+    if not scene.reports and not any(
+        item.supports.get(cause, 0.0) > 0 for item in seen for cause in SOFTWARE
+    ):
+        yield _finding("no-report", knowledge, family="no-report")
+    if scene.reports or any(item.fault for item in seen):
+        yield _finding("spoke", knowledge, family="end")
+        return
+    if any(weight >= _CLUE for item in seen for weight in item.supports.values()):
+        yield _finding("clue", knowledge, family="clue")
+    if boot is not None and boot.end == "unclean":
+        yield _finding("ended-unclean", knowledge, text="; ".join(boot.proof), family="end")
+
+
+def _finding(
+    name: str, knowledge: Knowledge, place: tuple[Scene, int] | None = None, *, text: str = "", family: str
+) -> Evidence:
+    """Make evidence of a finding; `place` is where it was found, a line of the input."""
+    known = knowledge.features.findings[name]
+    number = 0
+    if place is not None:
+        scene, line = place
+        index = scene.index(line)
+        if index is not None:
+            number, text = line, scene.spoken[index].text.strip()
+    return Evidence(
+        rule=name, title=known.title, family=family, line=number, text=text, supports=known.supports
+    )
+
+
+def _kind(scene: Scene, report: Report, seen: Sequence[Evidence], knowledge: Knowledge) -> Evidence:
+    """Let the report itself be evidence: of its kind, most have this or that cause.
+
+    A rule that hits the report's heading says the same more closely, so it is damped together with that one.
+    """
+    known = knowledge.mechanisms[report.mechanism]
+    headings = [item for item in seen if item.line == report.first_line and item.supports]
+    closest = max(headings, key=lambda item: max(item.supports.values()), default=None)
+    index = scene.index(report.first_line)
+    line = None if index is None else scene.spoken[index]
+    return Evidence(
+        rule=f"mechanism-{report.mechanism.replace('_', '-')}",
+        title=known.is_,
+        family="mechanism" if closest is None else closest.family,
+        line=0 if line is None else line.number,
+        text="" if line is None else line.text.strip(),
+        supports=known.supports,
+        fault=True,
+        fatal=report.fatal,
+        mechanism=report.mechanism,
+        time_s=None if line is None else line.time_s,
+    )
+
+
+def _modules(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evidence]:
+    """Weigh modules from outside the tree: one that is blamed much, one that is merely loaded little."""
+    if report.mechanism in ("sysrq", "mce", "edac", "aer"):
+        return
+    if report.culprit_module is not None and is_external(report.culprit_module, report, knowledge.features):
+        frame = next((frame for frame in report.stack if frame.function == report.culprit), None)
+        number = frame.line if frame is not None and frame.line else report.first_line
+        yield _finding("external-culprit", knowledge, (scene, number), family="external")
+        return
+    inner = [frame for frame in report.stack if frame.reliable][:_DEEP]
+    near = next((frame for frame in inner if _external_frame(frame, report, knowledge.features)), None)
+    if near is not None:
+        yield _finding("external-in-stack", knowledge, (scene, near.line), family="external")
+        return
+    taint = set(report.tainted or "")
+    if taint & _IN_DOUBT:
+        yield _finding("external-loaded", knowledge, family="external")
+    elif report.release is not None:
+        yield _finding("untainted", knowledge, family="external")
+    if report.culprit is not None and report.mechanism not in _STALLS:
+        yield _finding("in-tree-culprit", knowledge, family="external")
+
+
+def is_external(module: str, report: Report, known: Features) -> bool:
+    """Say whether a module is from outside the kernel tree: by its own taint, else by its name."""
+    flags = report.modules.get(module)
+    if flags is not None:
+        return bool(set(flags) & _IN_DOUBT)
+    if report.release is not None and not set(report.tainted or "") & _IN_DOUBT:
+        return False
+    if report.tainted and not any(flags for flags in report.modules.values()):
+        # No list of modules; the kernel is tainted by some module, and this one is what failed.
+        return True
+    return any(fnmatchcase(module, pattern) for pattern in known.external)
+
+
+def _external_frame(frame: Frame, report: Report, known: Features) -> bool:
+    return frame.module is not None and is_external(frame.module, report, known)
+
+
+def _address(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evidence]:
+    if report.mechanism not in _ADDRESSED:
+        return
+    name = finding(report.address, report.registers, noncanonical=report.mechanism == "gpf")
+    if name is not None:
+        yield _finding(name, knowledge, (scene, report.first_line), family="address")
+
+
+def _signatures(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
+    """Count faults of one boot that have neither kind nor place in common."""
+    own = [
+        report
+        for report in scene.reports
+        if not report.aftershock and report.mechanism in _ADDRESSED | {"bug"}
+    ]
+    places = {(report.mechanism, report.culprit, report.process) for report in own}
+    if len(places) >= _SIGNATURES and len({culprit for _, culprit, _ in places}) >= _SIGNATURES:
+        yield _finding("many-signatures", knowledge, (scene, own[-1].first_line), family="signatures")
+
+
+def _machine(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
+    """Tell guests from real machines: the hardware of a guest does not fail, unless it says so itself."""
+    report = scene.principal
+    guest = is_guest(scene, knowledge.features)
+    if report is not None and report.mechanism in _STALLS and _idles(report):
+        yield _finding("stalled-in-idle", knowledge, (scene, report.first_line), family="machine")
+    if guest is None:
+        return
+    if not guest:
+        yield _finding("bare-metal", knowledge, family="machine")
+        return
+    if not any(_self_reported(item) for item in seen):
+        yield _finding("guest", knowledge, family="machine")
+    if report is not None and report.mechanism in _STALLS - {"hung_task"}:
+        yield _finding("guest-stalls", knowledge, family="machine")
+    if report is not None and report.mechanism == "nmi":
+        yield _finding("guest-nmi", knowledge, family="machine")
+
+
+def is_guest(scene: Scene, known: Features) -> bool | None:
+    """Say whether the host is a virtual machine; None where nothing tells."""
+    hardware = next((report.hardware for report in scene.reports if report.hardware), None)
+    if hardware is None:
+        hardware = scene.said(b"DMI: ")
+    if hardware is not None:
+        if any(name in hardware for name in known.real):
+            return False
+        if any(name in hardware for name in known.guests):
+            return True
+    if scene.said(b"Hypervisor detected: ") is not None:
+        return True
+    return None if hardware is None else False
+
+
+def _idles(report: Report) -> bool:
+    if report.process is not None and not report.process.startswith("swapper"):
+        return False
+    inner = [frame.function for frame in report.stack if frame.reliable]
+    inner += [report.ip.function] if report.ip is not None else []
+    return any(fnmatchcase(function, pattern) for function in inner for pattern in _IDLE)
+
+
+def _self_reported(item: Evidence) -> bool:
+    return item.fault and any(
+        cause.startswith("hardware.") and weight >= _SELF_REPORTED for cause, weight in item.supports.items()
+    )
+
+
+def _sequences(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
+    """Find what came before the fault and explains it."""
+    begin = None if scene.principal is None else scene.principal.first_line
+    for known in knowledge.features.sequences:
+        earlier = [
+            item
+            for item in seen
+            if item.supports.get(known.first, 0.0) > 0
+            and (not known.of or item.mechanism in known.of)
+            and item.line
+        ]
+        if not earlier:
+            continue
+        first = min(earlier, key=lambda item: item.line)
+        if _comes_after(known, first, begin, scene, seen):
+            yield Evidence(
+                rule=known.id,
+                title=known.title,
+                family=known.id,
+                line=first.line,
+                text=first.text,
+                supports=known.supports,
+                mechanism=known.mechanism,
+                time_s=first.time_s,
+            )
+
+
+def _comes_after(
+    known: Succession, first: Evidence, begin: int | None, scene: Scene, seen: Sequence[Evidence]
+) -> bool:
+    report = scene.principal
+    if report is not None and begin is not None:
+        return report.mechanism in known.then and first.line < begin
+    return any(item.mechanism in known.then and item.line > first.line for item in seen)
+
+
+def _events(hardware: Sequence[wire.HardwareEvent], knowledge: Knowledge) -> Iterator[Evidence]:
+    """Take what the hardware reported past the kernel's log; of each device's events of one severity, one."""
+    groups: dict[tuple[str, str, str], list[wire.HardwareEvent]] = {}
+    for event in hardware:
+        groups.setdefault((event.component.lower(), event.device or "", event.severity), []).append(event)
+    for (component, device, severity), events in groups.items():
+        known = _component(component, knowledge.features)
+        weight = knowledge.features.severities.get(severity)
+        if known is None or weight is None:
+            continue
+        yield Evidence(
+            rule=f"hardware-event-{severity}",
+            title=f"{events[0].source} reports a {severity} error of {component}{device and f' {device}'}",
+            family=known.cause,
+            text=events[0].message,
+            supports={known.cause: weight},
+            count=sum(event.count for event in events),
+            fault=severity in ("recoverable", "fatal"),
+            mechanism=known.mechanism,
+            culprit={known.culprit: device} if device else {},
+        )
+
+
+def _component(name: str, known: Features) -> Component | None:
+    return next((item for item in known.components if name.startswith(item.begins)), None)

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from necropsy_analyzer.evidence.feature import Features, Mechanism
 from necropsy_analyzer.evidence.match import Engine, EngineError, Matcher, build, engine_version, flat
 from necropsy_analyzer.evidence.rule import Action, Cause, Complaint, Rule
 from necropsy_analyzer.report.frames import FrameModel
@@ -50,7 +51,8 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     model: Model
     fusion: Fusion
     causes: dict[str, Cause]
-    mechanisms: dict[str, str]
+    mechanisms: dict[str, Mechanism]
+    features: Features
     frames: FrameModel
     rules: tuple[Rule, ...]
     complaints: tuple[Complaint, ...] = ()
@@ -88,7 +90,8 @@ class _Kept(msgspec.Struct, frozen=True):
     model: Model
     fusion: Fusion
     causes: dict[str, Cause]
-    mechanisms: dict[str, str]
+    mechanisms: dict[str, Mechanism]
+    features: Features
     frames: FrameModel
     rules: tuple[Rule, ...]
     complaints: tuple[Complaint, ...]
@@ -117,7 +120,7 @@ def read_knowledge(names: list[str], texts: list[dict[str, str]], digest: str) -
     from necropsy_analyzer.evidence.shelf import Shelf
 
     shelf = Shelf(names, texts)
-    if shelf.fusion is None or not shelf.causes or not shelf.mechanisms:
+    if shelf.fusion is None or shelf.features is None or not shelf.causes or not shelf.mechanisms:
         raise KnowledgeError(f"{names[0]}: {'; '.join(map(str, shelf.complaints)) or 'no causes there'}")
     rules = tuple(entry.rule for entry in shelf.entries if entry.rule.state != "retired")
     return Knowledge(
@@ -125,6 +128,7 @@ def read_knowledge(names: list[str], texts: list[dict[str, str]], digest: str) -
         fusion=shelf.fusion,
         causes=shelf.causes,
         mechanisms=shelf.mechanisms,
+        features=shelf.features,
         frames=shelf.frames,
         rules=rules,
         complaints=shelf.complaints,
@@ -168,6 +172,7 @@ def _cached(cache: Path, digest: str) -> Knowledge | None:
         fusion=kept.fusion,
         causes=kept.causes,
         mechanisms=kept.mechanisms,
+        features=kept.features,
         frames=kept.frames,
         rules=kept.rules,
         complaints=kept.complaints,
@@ -199,6 +204,7 @@ def _keep(cache: Path, digest: str, known: Knowledge) -> None:
         fusion=known.fusion,
         causes=known.causes,
         mechanisms=known.mechanisms,
+        features=known.features,
         frames=known.frames,
         rules=known.rules,
         complaints=known.complaints,

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
+from necropsy_analyzer.evidence.feature import Features, Mechanism
 from necropsy_analyzer.evidence.lint import groups, lint
 from necropsy_analyzer.evidence.rule import (
     CULPRIT_FIELDS,
@@ -114,16 +115,27 @@ def load_causes(file: str, text: str) -> tuple[dict[str, Cause], tuple[Complaint
     return causes, tuple(complaints)
 
 
-def load_mechanisms(file: str, text: str) -> tuple[dict[str, str], tuple[Complaint, ...]]:
-    """Read mechanisms.yaml: a mapping from a mechanism to what it is."""
+def load_mechanisms(file: str, text: str) -> tuple[dict[str, Mechanism], tuple[Complaint, ...]]:
+    """Read mechanisms.yaml: a mapping from a mechanism to what it is and what it says of the cause."""
     complaints: list[Complaint] = []
-    mechanisms: dict[str, str] = {}
+    mechanisms: dict[str, Mechanism] = {}
     for name, line, value in _mapping(file, text, complaints):
-        if isinstance(value, str):
-            mechanisms[name] = value
-        else:
-            complaints.append(Complaint(file=file, line=line, message=f"{name}: expected a description"))
+        try:
+            mechanisms[name] = msgspec.convert(value, Mechanism, strict=True)
+        except msgspec.ValidationError as error:
+            complaints.append(Complaint(file=file, line=line, message=f"{name}: {_reason(error)}"))
     return mechanisms, tuple(complaints)
+
+
+def load_features(file: str, text: str) -> tuple[Features | None, tuple[Complaint, ...]]:
+    """Read features.yaml."""
+    complaints: list[Complaint] = []
+    parts = {name: value for name, _, value in _mapping(file, text, complaints)}
+    try:
+        return msgspec.convert(parts, Features, strict=True), tuple(complaints)
+    except msgspec.ValidationError as error:
+        complaints.append(Complaint(file=file, line=0, message=_reason(error)))
+        return None, tuple(complaints)
 
 
 class _Reader:

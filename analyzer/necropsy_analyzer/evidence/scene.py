@@ -44,6 +44,15 @@ class Scene:
             joined = "\n".join(text.replace("\n", " ") for text in texts)
         return joined.encode("utf-8", "replace")
 
+    def said(self, beginning: bytes) -> str | None:
+        """Give the rest of the first message that begins so."""
+        at = 0 if self.text.startswith(beginning) else self.text.find(b"\n" + beginning) + 1
+        if not at and not self.text.startswith(beginning):
+            return None
+        start = at + len(beginning)
+        end = self.text.find(b"\n", start)
+        return self.text[start : end if end >= 0 else None].decode("utf-8", "replace")
+
     def index(self, number: int) -> int | None:
         """Give the place of the message that stands at a line of the input."""
         return self._indexes.get(number)

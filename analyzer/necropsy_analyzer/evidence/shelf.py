@@ -11,13 +11,22 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from necropsy_analyzer.evidence.feature import Features, Mechanism
 from necropsy_analyzer.evidence.knowledge import Fusion
-from necropsy_analyzer.evidence.load import Loaded, Vocabulary, layered, load, load_causes, load_mechanisms
+from necropsy_analyzer.evidence.load import (
+    Loaded,
+    Vocabulary,
+    layered,
+    load,
+    load_causes,
+    load_features,
+    load_mechanisms,
+)
 from necropsy_analyzer.evidence.match import Engine, EngineError, Hyperscan, NoEngineError, Re2, build, flat
 from necropsy_analyzer.evidence.rule import Cause, Complaint, Entry
 from necropsy_analyzer.report.frames import FrameModel, load_frames
 
-_SPECIAL: Final = ("causes.yaml", "mechanisms.yaml", "fusion.yaml")
+_SPECIAL: Final = ("causes.yaml", "mechanisms.yaml", "features.yaml", "fusion.yaml")
 
 
 class Shelf:
@@ -26,10 +35,12 @@ class Shelf:
     def __init__(self, names: Sequence[str], texts: Sequence[dict[str, str]]) -> None:
         """Read everything; what is wrong is in `complaints`."""
         self.causes: dict[str, Cause] = {}
-        self.mechanisms: dict[str, str] = {}
+        self.mechanisms: dict[str, Mechanism] = {}
+        self.features: Features | None = None
         self.fusion: Fusion | None = None
         self._complaints: list[Complaint] = []
         self._special(names, texts)
+        self._check_names(names[0])
         self.frames = self._frames(names, texts)
         known = Vocabulary(frozenset(self.causes), frozenset(self.mechanisms))
         loaded = layered(
@@ -56,7 +67,7 @@ class Shelf:
                     del causes[cause]
                 self.causes |= causes
             if number:
-                for special in ("mechanisms.yaml", "fusion.yaml"):
+                for special in _SPECIAL[1:]:
                     if special in folder:
                         self._complain(f"{name}/{special}", "only the shipped one is used")
                 continue
@@ -65,8 +76,21 @@ class Shelf:
                     f"{name}/mechanisms.yaml", folder["mechanisms.yaml"]
                 )
                 self._complaints.extend(complaints)
+            if "features.yaml" in folder:
+                self.features, complaints = load_features(f"{name}/features.yaml", folder["features.yaml"])
+                self._complaints.extend(complaints)
             if "fusion.yaml" in folder:
                 self.fusion = self._fusion(f"{name}/fusion.yaml", folder["fusion.yaml"])
+
+    def _check_names(self, name: str) -> None:
+        """Hold the shipped files' names against each other."""
+        supported = {cause for known in self.mechanisms.values() for cause in known.supports}
+        if self.features is not None:
+            supported |= self.features.causes()
+            for mechanism in sorted(self.features.mechanisms() - self.mechanisms.keys()):
+                self._complain(f"{name}/features.yaml", f"no such mechanism: {mechanism}")
+        for cause in sorted(supported - self.causes.keys()):
+            self._complain(f"{name}/causes.yaml", f"no such cause, though other files name it: {cause}")
 
     def _fusion(self, file: str, text: str) -> Fusion | None:
         try:

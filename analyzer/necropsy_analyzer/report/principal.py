@@ -20,6 +20,6 @@ def principal_report(reports: Sequence[Report]) -> Report | None:
         return None
     own = [report for report in reports if not report.aftershock] or list(reports[:1])
     fatal = next((report for report in own if report.fatal), None)
-    if fatal is not None:
+    if fatal is not None and (fatal.mechanism != "panic_other" or fatal.stack):
         return fatal
-    return next((report for report in own if report.mechanism not in _SYMPTOMS), own[0])
+    return next((report for report in own if report.mechanism not in _SYMPTOMS), fatal or own[0])
