@@ -1,7 +1,7 @@
 """A host tree that the sources can look at, and what reads a source to its end."""
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +73,17 @@ def look(source: Source, host: Host, known: Callable[[str], bool] = never) -> li
         return list(source.read(known))
     finally:
         source.close()
+
+
+def until_failure(given: Iterable[Found]) -> tuple[list[Found], str]:
+    """Take what a source gives before it raises OSError, and what that says."""
+    found: list[Found] = []
+    try:
+        for item in given:
+            found.append(item)  # noqa: PERF402  a comprehension would lose what came before the failure
+    except OSError as error:
+        return found, str(error)
+    raise AssertionError("it did not fail")
 
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
