@@ -272,6 +272,18 @@ def test_window_stays_open_over_a_restart_even_if_its_heading_was_overwritten(tm
     assert {log.fault for log in logs(rest)} == {True}
 
 
+def test_same_source_opened_again_reads_again_what_was_not_stored(tree: Tree) -> None:
+    tree.write({"log": b"".join(line(n, "x", 4) + b"\n" for n in range(5))})
+    kmsg = Kmsg(path="/log")
+    for _ in range(2):  # the outbox had no room the first time
+        assert kmsg.open(tree.host(), None) is None
+        assert seqs(kmsg.read(never)) == [0, 1, 2, 3, 4]
+        kmsg.close()
+    assert kmsg.open(tree.host(), f"{BOOT}:2:-1") is None
+    assert seqs(kmsg.read(never)) == [3, 4]
+    kmsg.close()
+
+
 def test_new_boot_starts_anew() -> None:
     with stream(cursor=f"{'a' * 32}:500:9999999") as (kmsg, writer):
         assert seqs(feed(kmsg, writer, [line(0, "x", 4), line(1, "y")])) == [0]

@@ -48,6 +48,10 @@ class Kmsg:
         self._hits = hits
         self._path = path
         self._fd = -1 if fd is None else fd
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._reset()
+
+    def _reset(self) -> None:
         self._boot = ""
         self._seq = -1  # the last record seen
         self._stored = -1  # the last record whose cursor was handed out
@@ -58,8 +62,7 @@ class Kmsg:
         self._ended = False
         self._resume_seq = -1  # the last record that was seen before a restart
         self._resume_until_us = -1
-        self._window = Window(hits)
-        self._buffer = bytearray(_BUFFER_BYTES)
+        self._window = Window(self._hits)
 
     def open(self, host: Host, cursor: str | None) -> str | None:
         """Open the log where reading stopped in this boot, else at its oldest record."""
@@ -74,6 +77,7 @@ class Kmsg:
                 )
             except OSError as error:
                 return f"{self._path}: {error.strerror}"
+        self._reset()
         os.set_blocking(self._fd, False)
         mode = os.fstat(self._fd).st_mode
         self._whole_reads = stat.S_ISCHR(mode) or (stat.S_ISSOCK(mode) and _keeps_records(self._fd))
@@ -95,7 +99,7 @@ class Kmsg:
 
         Raises OSError where the log itself cannot be read.
         """
-        for _ in range(_CHUNKS):
+        for _ in range(_CHUNKS if self._fd >= 0 else 0):
             records, drained = self._take()
             seen, fresh = self._parsed(records)
             if seen:
@@ -111,7 +115,7 @@ class Kmsg:
                     yield self._found(Batch((), "routine", False, self._seq, self._window.until_us))
             if drained:
                 break
-        if self._lost:
+        if self._fd >= 0 and self._lost:
             yield self._found(Batch((), "routine", False, self._seq, self._window.until_us))
 
     def acknowledged(self, key: str) -> None:
