@@ -52,7 +52,7 @@ BAD: dict[str, tuple[int, str, Callable[[Any], tuple[bytes, str]]]] = {
     "a number past 64 bits": (422, "seq", lambda s: (s.lines(s.crash(seq=1 << 63)), "identity")),
     "a negative number": (422, "wall_ns", lambda s: (s.lines(s.crash(wall_ns=-1)), "identity")),
     "an event of another host": (403, "event 1", lambda s: (s.lines(s.crash(host="f" * 32)), "identity")),
-    "a future wire version": (400, "wire version 2", lambda s: (b'{"wire":2,"frames":[]}\n\x00', "identity")),
+    "a future wire version": (415, "wire version 2", lambda s: (b'{"wire":2,"frames":[]}\n\x00', "identity")),
     "an unknown coding": (415, "encoding", lambda s: (s.lines(s.crash()), "br")),
     "a zstd bomb": (413, "opens to more", lambda s: (_bomb("zstd"), "zstd")),
     "a gzip bomb": (413, "opens to more", lambda s: (_bomb("gzip"), "gzip")),

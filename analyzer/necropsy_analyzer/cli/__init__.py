@@ -83,6 +83,6 @@ def _run(arguments: list[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "necropsy"
-        print(f"necropsy: {usage()} Try '{where} --help'.", file=sys.stderr)
+        print(f"necropsy: {usage().rstrip('.')}. Try '{where} --help'.", file=sys.stderr)
         return 2
     return status if isinstance(status, int) else 0

@@ -11,6 +11,7 @@ import typer
 
 from necropsy_analyzer.cli import CommandError
 from necropsy_analyzer.cli.server import Database, StateDir, open_store
+from necropsy_analyzer.cli.terminal import write_json
 
 app = typer.Typer(help="Hosts and their tokens.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,7 +52,7 @@ def enroll(
     finally:
         store.close()
     if format_ is Format.JSON:
-        _json({"name": name, "token": token})
+        write_json({"name": name, "token": token})
         return
     print(token)
     if sys.stdout.isatty():
@@ -70,20 +71,23 @@ def list_(state_dir: StateDir = None, database: Database = None, format_: Format
     finally:
         store.close()
     if format_ is Format.JSON:
-        _json(
+        write_json(
             [{**msgspec.to_builtins(host), "state": _state(host.revoked_ns, host.seen_ns)} for host in found]
         )
         return
     from rich.table import Table
 
-    from necropsy_analyzer.cli.render import console
+    from necropsy_analyzer.cli.terminal import console, line
 
+    if not found:
+        print("no hosts: 'necropsy hosts enroll NAME' lets one send")
+        return
     table = Table("host", "state", "last seen", "agent", "labels", box=None, header_style="bold")
     for host in found:
         labels = " ".join(f"{key}={value}" for key, value in host.labels.items())
-        table.add_row(
-            host.name, _state(host.revoked_ns, host.seen_ns), when(host.seen_ns), host.agent or "", labels
-        )
+        state = _state(host.revoked_ns, host.seen_ns)
+        cells = (host.name, state, when(host.seen_ns), host.agent or "", labels)
+        table.add_row(*map(line, cells))
     console().print(table)
 
 
@@ -103,7 +107,7 @@ def revoke(
     finally:
         store.close()
     if format_ is Format.JSON:
-        _json({"name": name, "state": "revoked"})
+        write_json({"name": name, "state": "revoked"})
     else:
         print(f"{name} is revoked.")
 
@@ -126,7 +130,3 @@ def _label(text: str) -> tuple[str, str]:
     if not found or not key:
         raise typer.BadParameter(f"{text!r} is no label: give KEY=VALUE")
     return key, value
-
-
-def _json(answer: object) -> None:
-    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")

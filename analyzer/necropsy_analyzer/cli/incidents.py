@@ -1,16 +1,16 @@
 """`necropsy incidents`: who died, of what, how sure."""
 
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from necropsy_analyzer.cli import CommandError
 from necropsy_analyzer.cli.hosts import Format, FormatOption, when
 from necropsy_analyzer.cli.server import Database, StateDir, open_store
+from necropsy_analyzer.cli.terminal import write_json
 
 if TYPE_CHECKING:
     from necropsy_analyzer.store.incidents import Incident
@@ -31,30 +31,32 @@ def incidents(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """List incidents, the last death first, each with the verdict as it stands."""
+    from necropsy_analyzer.store import hosts
     from necropsy_analyzer.store.incidents import listed
 
     since_ns = None if since is None else _since_ns(since)
     store = open_store(state_dir, database)
     try:
         with store.read() as connection:
+            known = host is None or any(one.name == host for one in hosts.every(connection))
             found = listed(connection, host=host, since_ns=since_ns, limit=limit)
     finally:
         store.close()
+    if not known:
+        raise CommandError(f"there is no host {host!a}: 'necropsy hosts list' names them")
     if format_ is Format.JSON:
-        answer = msgspec.json.encode([summary(incident) for incident in found])
-        sys.stdout.buffer.write(msgspec.json.format(answer, indent=2) + b"\n")
+        write_json([summary(incident) for incident in found])
         return
     from rich.table import Table
-    from rich.text import Text
 
-    from necropsy_analyzer.cli.render import console
+    from necropsy_analyzer.cli.terminal import console, line
 
     if not found:
         print("no incidents")
         return
     table = Table("id", "died", "host", "cause", "sure", "what", box=None, header_style="bold")
     for incident in found:
-        table.add_row(*(Text(cell) for cell in _cells(incident)))
+        table.add_row(*map(line, _cells(incident)))
     console().print(table)
 
 
@@ -89,14 +91,15 @@ def _cells(incident: "Incident") -> tuple[str, ...]:
 
 
 def _since_ns(text: str) -> int:
-    """Read a moment: a date or time in UTC, or a span before now."""
+    """Read a moment: a date or time, in UTC where it names no zone, or a span before now."""
     span = re.fullmatch(r"(\d{1,6})([mhdw])", text)
     if span is not None:
-        return time.time_ns() - int(span.group(1)) * _UNITS_S[span.group(2)] * 10**9
+        return max(0, time.time_ns() - int(span.group(1)) * _UNITS_S[span.group(2)] * 10**9)
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
-            f"{text!r} is no time: give 2026-11-24, 2026-11-24T14:00, 90m or 7d"
+            f"{text!a} is no time: give 2026-11-24, 2026-11-24T14:00, 90m or 7d"
         ) from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 10**9
+    return min(max(0, int(seconds)) * 10**9, (1 << 63) - 1)

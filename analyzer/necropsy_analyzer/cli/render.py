@@ -3,49 +3,46 @@
 from rich.console import Console
 from rich.text import Text
 
+from necropsy_analyzer.cli.terminal import line, safe
 from necropsy_analyzer.verdict.verdict import Culprit, Proof, Verdict
 
 _SHOWN_PROOFS = 6
 _INDENT = 12
 
 
-def console() -> Console:
-    """Give the console of a command: colour only on a terminal, NO_COLOR honoured, no wrapping in a pipe."""
-    return Console(highlight=False, soft_wrap=True)
-
-
 def render(verdict: Verdict, out: Console) -> None:
     """Write one verdict: what happened, why and how sure, what proves it, what to do."""
-    out.print(Text(verdict.input, style="bold"))
+    out.print(line(verdict.input, style="bold"))
     if verdict.error is not None:
-        out.print(_row("Error", Text(verdict.error, style="red")))
+        out.print(_row("Error", line(verdict.error, style="red")))
         return
     out.print(_row("What", _what(verdict)))
     if verdict.crashed or verdict.fatal or verdict.evidence:
         out.print(_row("Cause", _cause(verdict)))
         culprit = _culprit(verdict.culprit)
         if culprit:
-            out.print(_row("Culprit", Text(culprit)))
+            out.print(_row("Culprit", line(culprit)))
         kernel = _kernel(verdict)
         if kernel:
-            out.print(_row("Kernel", Text(kernel)))
+            out.print(_row("Kernel", line(kernel)))
     for damage in verdict.damage:
-        out.print(_row("Damaged", Text(damage, style="yellow")))
+        out.print(_row("Damaged", line(damage, style="yellow")))
     shown = [proof for proof in verdict.evidence if proof.supports.get(verdict.cause, 0.0) > 0]
     shown = shown or [proof for proof in verdict.evidence if proof.line]
     if shown:
         out.print()
         out.print(Text("  What proves it", style="bold"))
-        for proof in shown[:_SHOWN_PROOFS]:
-            _proof(proof, verdict, out)
-        if len(shown) > _SHOWN_PROOFS:
-            out.print(Text(f"    and {len(shown) - _SHOWN_PROOFS} more", style="dim"))
+        quoted = _by_line(shown)
+        for proofs in quoted[:_SHOWN_PROOFS]:
+            _proof(proofs, verdict, out)
+        if len(quoted) > _SHOWN_PROOFS:
+            out.print(Text(f"    and {len(quoted) - _SHOWN_PROOFS} more", style="dim"))
     if verdict.action.summary and (verdict.crashed or verdict.fatal or verdict.evidence):
         out.print()
         out.print(Text("  What to do", style="bold"))
-        out.print(Text(f"    {verdict.action.summary}"))
+        out.print(line(f"    {verdict.action.summary}"))
         for number, step in enumerate(verdict.action.steps, 1):
-            out.print(Text(f"    {number}. {step}"))
+            out.print(line(f"    {number}. {step}"))
 
 
 def _row(name: str, value: Text) -> Text:
@@ -54,18 +51,18 @@ def _row(name: str, value: Text) -> Text:
 
 def _what(verdict: Verdict) -> Text:
     if not (verdict.crashed or verdict.fatal):
-        return Text("no crash in this log" if verdict.title is None else verdict.title, style="green")
+        return line(verdict.title or "no crash in this log", style="green")
     end = Text(" (the host went down)" if verdict.fatal else " (the host survived it)")
-    return Text(verdict.title or "a crash without a title", style="bold red").append_text(end)
+    return line(verdict.title or "a crash without a title", style="bold red").append_text(end)
 
 
 def _cause(verdict: Verdict) -> Text:
-    text = Text(f"{verdict.cause}", style="bold").append(f" {verdict.confidence:.0%}")
+    text = line(verdict.cause, style="bold").append(f" {verdict.confidence:.0%}")
     others = [
         f"{item.cause} {item.probability:.0%}" for item in verdict.ranking[1:3] if item.probability > 0.02
     ]
     if others:
-        text.append(f"   else {', '.join(others)}", style="dim")
+        text.append(safe(f"   else {', '.join(others)}"), style="dim")
     return text
 
 
@@ -87,15 +84,26 @@ def _kernel(verdict: Verdict) -> str:
     return ", ".join(word for word in (kernel.release, tainted, kernel.hardware) if word)
 
 
-def _proof(proof: Proof, verdict: Verdict, out: Console) -> None:
-    place = f"line {proof.line}" if proof.line else "derived"
-    if proof.source is not None:
-        place = f"{proof.source}:{proof.line}"
-    times = f" ({proof.count} times)" if proof.count > 1 else ""
-    out.print(Text(f"    {place}: ", style="cyan").append(proof.text or proof.title, style="default"))
-    weight = proof.supports.get(verdict.cause)
-    reason = f"      {proof.title}{times}" if proof.text else f"      {times.strip()}"
-    if weight is not None:
-        reason = f"{reason.rstrip()}, {weight:+.1f}"
-    if reason.strip():
-        out.print(Text(reason, style="dim"))
+def _by_line(proofs: list[Proof]) -> list[list[Proof]]:
+    """Put proofs that quote the same line together, the weightiest line first."""
+    lines: dict[tuple[str | None, int, str], list[Proof]] = {}
+    for proof in proofs:
+        lines.setdefault((proof.source, proof.line, proof.text or proof.rule), []).append(proof)
+    return list(lines.values())
+
+
+def _proof(proofs: list[Proof], verdict: Verdict, out: Console) -> None:
+    """Quote a line once, and below it what it says and how much that weighs."""
+    first = proofs[0]
+    place = f"line {first.line}" if first.line else "derived"
+    if first.source is not None:
+        place = f"{first.source}:{first.line}"
+    out.print(line(f"    {place}: ", style="cyan").append(safe(first.text or first.title), style="default"))
+    for proof in proofs:
+        times = f" ({proof.count} times)" if proof.count > 1 else ""
+        weight = proof.supports.get(verdict.cause)
+        words = [f"{proof.title}{times}" if proof.text else times.strip()]
+        words += [] if weight is None else [f"{weight:+.1f}"]
+        reason = ", ".join(word for word in words if word)
+        if reason:
+            out.print(line(f"      {reason}", style="dim"))

@@ -1,15 +1,14 @@
 """`necropsy show`: one incident, its verdict and all earlier ones."""
 
-import sys
 from typing import Annotated
 
-import msgspec
 import typer
 
 from necropsy_analyzer.cli import CommandError
 from necropsy_analyzer.cli.hosts import Format, FormatOption, when
 from necropsy_analyzer.cli.incidents import summary
 from necropsy_analyzer.cli.server import Database, StateDir, open_store
+from necropsy_analyzer.cli.terminal import write_json
 
 
 def show(
@@ -55,11 +54,12 @@ def show(
                 for item in revisions
             ],
         }
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
+        write_json(answer)
         return
     from rich.text import Text
 
-    from necropsy_analyzer.cli.render import console, render
+    from necropsy_analyzer.cli.render import render
+    from necropsy_analyzer.cli.terminal import console, line
 
     out = console()
     if incident.id != number:
@@ -76,4 +76,4 @@ def show(
         mark = "*" if item.n == chosen.n else " "
         of = f"of {len(item.made_of)} event{'s' if len(item.made_of) != 1 else ''}"
         verdict = f"{item.verdict.cause} {item.verdict.confidence:.0%}"
-        out.print(Text(f"  {mark} revision {item.n}  {when(item.made_ns)}  {verdict}, {of}", style="dim"))
+        out.print(line(f"  {mark} revision {item.n}  {when(item.made_ns)}  {verdict}, {of}", style="dim"))

@@ -9,6 +9,7 @@ import msgspec
 import typer
 
 from necropsy_analyzer.cli.knowledge import knowledge
+from necropsy_analyzer.cli.terminal import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,13 +74,13 @@ def _write(verdicts: "Iterable[Verdict]", format_: Format, total: int) -> None:
             sys.stdout.buffer.write(encoder.encode(verdict) + b"\n")
     else:
         whole = [msgspec.to_builtins(verdict) for verdict in verdicts]
-        answer = msgspec.json.encode(whole[0] if total == 1 else whole)
-        sys.stdout.buffer.write(msgspec.json.format(answer, indent=2) + b"\n")
+        write_json(whole[0] if total == 1 else whole)
     sys.stdout.buffer.flush()
 
 
 def _write_text(verdicts: "Iterable[Verdict]", total: int) -> None:
-    from necropsy_analyzer.cli.render import console, render
+    from necropsy_analyzer.cli.render import render
+    from necropsy_analyzer.cli.terminal import console
 
     out = console()
     for number, verdict in enumerate(verdicts):

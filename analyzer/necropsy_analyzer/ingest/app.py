@@ -144,13 +144,13 @@ class _BatchOperation(Operation):
     responses={
         status: ResponseSpec(Problem, generate_examples=False, description=why)
         for status, why in {
-            400: "no batch: damaged, cut, not NDJSON, of a newer wire version",
+            400: "no batch: damaged, cut, not NDJSON",
             401: "no token, or one that is not valid",
             403: "the token is of another host",
             408: "the body took too long",
             409: "the batch id was used for other events",
             413: "the batch is too large",
-            415: "the content encoding is not understood",
+            415: "the content encoding or the wire version is not understood",
             422: "the batch contradicts itself: count, ids, numbers",
             500: "an error of the analyzer's own",
             503: "the store is full or busy: send again after Retry-After",

@@ -48,7 +48,9 @@ def encoding_of(header: str | None) -> str:
 
 
 def decode(body: bytes, encoding: str, limits: Limits) -> Batch:
-    """Read a batch whole. Raises Refusal: 400 no batch, 413 too large, 422 it contradicts itself."""
+    """Read a batch whole. Raises Refusal: 400 no batch, 413 too large, 415 of another wire version, 422
+    it contradicts itself.
+    """
     try:
         lines = plain(body, encoding, limits)
     except BodyTooLargeError as error:
@@ -75,11 +77,12 @@ def _head(lines: bytes) -> BatchHead:
     end = lines.find(b"\n")
     line = lines if end < 0 else lines[:end]
     try:
-        # Of a newer version nothing else is known, so its number is read by itself.
+        # Of a newer version nothing else is known, so its number is read by itself. The status is not one
+        # of a bad batch, for which an agent would give its events up.
         wire = _WIRE.decode(line).wire
         if wire != WIRE_VERSION:
             raise Refusal(
-                400, f"wire version {wire} is not understood, only {WIRE_VERSION}: upgrade the analyzer"
+                415, f"wire version {wire} is not understood, only {WIRE_VERSION}: upgrade the analyzer"
             )
         return _HEAD.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
