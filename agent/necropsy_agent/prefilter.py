@@ -1,13 +1,11 @@
 """The rules' prefilter: which lines some rule may want. In: rule files. Out: `Hits` for the kmsg source.
 
-Rules are the `*.yaml` of the `necropsy_rules` package and of the administrator's folders (rules/README.md).
-Their patterns are written for a bare kernel message; here they are widened to hit wherever in a line of
-/dev/kmsg's form the message stands, escaped as printk_ringbuffer readers see it (kernel/printk/printk.c,
-msg_add_ext_text): anchors go, and what matches a tab matches `\\x09` as well. A line too many does no harm.
+All literals without which no pattern can match are searched at once, by hyperscan, or one after the other
+where that is not to be had; on the few lines that hold one, Python's `re` decides. So both give the same
+lines, and what stays in memory is a database of literals (a seventh of one of whole patterns).
 
-Patterns are read and compiled by a child process, so that the resident one loads neither YAML nor a compiler,
-and kept in the state folder: hyperscan's database (dumpb, loadb), or the widened patterns where hyperscan is
-not to be had and Python's `re` does the same.
+A child reads the rules and compiles (patterns.py); what it made is kept in the state folder under a digest of
+all that it was made of, so that a start loads a file and nothing more.
 """
 
 import hashlib
@@ -18,41 +16,43 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-_CACHE: Final = "prefilter-"
-_FORM: Final = b"necropsy prefilter 1\n"
-_COMPILE_TIMEOUT_S: Final = 120.0
-_FILE_BYTES: Final = 8 << 20
+import msgspec
+
+from necropsy_agent.patterns import FILE_BYTES, FORM, Patterns, Say
 
 Hits = Callable[[bytes], Iterable[int]]
-Say = Callable[[str], None]
+Find = Callable[[bytes], Iterable[tuple[int, int]]]
+"""Gives the number of each literal that stands in a text, and an offset within it there."""
+
+_CACHE: Final = "prefilter-"
+_COMPILE_TIMEOUT_S: Final = 120.0
+_COMPILED: Final = 256
 
 
 class _CacheError(Exception):
-    """The cache is not there, or not as it was written."""
+    """The cache is not there, or not as it was written, or of another processor or version."""
 
 
 def load(folders: Sequence[Path], state: Path, say: Say, engine: str | None = None) -> Hits:
     """Make the prefilter of the shipped rules and those in `folders`, from the cache in `state` or anew.
 
     `engine` is `hyperscan` or `re`; None takes hyperscan where it is installed. `say` hears of rules that
-    cannot be used; where none can, the filter wants nothing and the kernel's own levels decide.
+    cannot be used; where the filter cannot be made it wants nothing, and the kernel's own levels decide.
     """
     engine = engine or ("hyperscan" if find_spec("hyperscan") else "re")
     files = rule_files(folders)
     cache = state / f"{_CACHE}{_digest(files, engine)}.{engine}"
+    with suppress(_CacheError):
+        return _cached(cache, engine)
     try:
-        return _made(engine, _cached(cache))
-    except _CacheError:
-        pass
-    try:
-        told = _compiled(files, cache, engine)
-        for line in told:
+        for line in _compile(files, cache, engine):
             say(line)
-        hits = _made(engine, _cached(cache))
+        hits = _cached(cache, engine)
     except (OSError, subprocess.TimeoutExpired, _CacheError) as error:
         say(f"the rules' prefilter cannot be made, so warnings and faults alone are shipped: {error}")
         return _nothing
@@ -71,133 +71,84 @@ def rule_files(folders: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(path for folder in (*shipped, *folders) for path in sorted(folder.glob("*.yaml")))
 
 
-def patterns_of(files: Iterable[Path], say: Say) -> tuple[str, ...]:
-    """Read the patterns of rule files, widened; a later rule replaces an earlier one with its id.
+def hits_of(patterns: Patterns, find: Find) -> Hits:
+    """Make the filter of patterns and what finds their literals."""
+    owners = tuple(patterns.literals.values())
 
-    What cannot be read is left out and said: checking rules is `necropsy rules check`'s business.
-    """
-    import yaml
+    @lru_cache(_COMPILED)
+    def compiled(number: int) -> re.Pattern[bytes]:
+        return re.compile(patterns.patterns[number].encode("latin-1"))
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    rules: dict[object, list[str]] = {}
-    for file in files:
-        try:
-            with file.open("rb") as opened:
-                told = yaml.load(opened.read(_FILE_BYTES), loader)  # noqa: S506  a safe loader
-        except (OSError, yaml.YAMLError) as error:
-            say(f"{file}: not read: {str(error).splitlines()[0]}")
-            continue
-        for number, rule in enumerate(told if isinstance(told, list) else []):
-            if isinstance(rule, dict):
-                rules[rule.get("id", (file, number))] = _matches(rule)
-    wide = []
-    for pattern in dict.fromkeys(pattern for matches in rules.values() for pattern in matches):
-        try:
-            re.compile(widened(pattern).encode())
-        except (re.error, UnicodeEncodeError, RecursionError) as error:
-            say(f"pattern {pattern[:80]!r} is not used: {error}")
-        else:
-            wide.append(widened(pattern))
-    return tuple(wide)
+    def hits(text: bytes) -> set[int]:
+        hit: set[int] = set()
+        asked: set[tuple[int, int]] = set()
+        for literal, offset in find(text):
+            start = text.rfind(b"\n", 0, offset) + 1
+            if start in hit:
+                continue
+            end = text.find(b"\n", offset)
+            for number in owners[literal]:
+                if (start, number) in asked:
+                    continue
+                asked.add((start, number))
+                if compiled(number).search(text[start : end if end >= 0 else len(text)]):
+                    hit.add(start)
+                    break
+        if patterns.anywhere:
+            start = 0
+            for line in text.split(b"\n"):
+                if start not in hit and any(compiled(number).search(line) for number in patterns.anywhere):
+                    hit.add(start)
+                start += len(line) + 1
+        return hit
 
-
-def widened(pattern: str) -> str:
-    """Rewrite a pattern for a message so that it hits wherever in a record's line that message stands."""
-    out: list[str] = []
-    at = 0
-    while at < len(pattern):
-        if pattern[at] == "[":
-            end = _class_end(pattern, at)
-            out.append(_with_tab(pattern[at:end]))
-            at = end
-        elif pattern[at] == "\\":
-            out.append(_with_tab(pattern[at : at + 2]) if pattern[at : at + 2] != "\\\\" else r"\\x5c")
-            at += 2
-        elif pattern.startswith("(?P<", at):
-            out.append("(?:")
-            at = pattern.index(">", at) + 1 if ">" in pattern[at:] else len(pattern)
-        elif pattern[at] in "^$":
-            at += 1
-        else:
-            out.append(pattern[at])
-            at += 1
-    return "".join(out)
-
-
-def main(arguments: list[str]) -> int:
-    """Compile rule files into a cache: ENGINE CACHE FILE… What cannot be used is printed."""
-    engine, cache, *files = arguments
-    patterns = patterns_of(map(Path, files), print)
-    content = _database(patterns, print) if engine == "hyperscan" else "\n".join(patterns).encode()
-    draft = Path(f"{cache}.new")
-    draft.write_bytes(_FORM + hashlib.sha256(content).digest() + content)
-    draft.replace(cache)
-    return 0
-
-
-def _matches(rule: dict[str, Any]) -> list[str]:
-    if rule.get("state") == "retired":
-        return []
-    match = rule.get("match", [])
-    return [one for one in (match if isinstance(match, list) else [match]) if isinstance(one, str)]
-
-
-def _class_end(pattern: str, at: int) -> int:
-    """Find where the class that begins at `at` ends; a `]` that stands first is one of its members."""
-    end = at + 1
-    if pattern[end : end + 1] == "^":
-        end += 1
-    if pattern[end : end + 1] == "]":
-        end += 1
-    while end < len(pattern) and pattern[end] != "]":
-        end += 2 if pattern[end] == "\\" else 1
-    return end + 1
-
-
-def _with_tab(piece: str) -> str:
-    """Let what is meant to match a tab match its escape too; a negated class has no special liking for it."""
-    try:
-        tab = not piece.startswith("[^") and re.fullmatch(piece, "\t") is not None
-    except re.error:
-        tab = False
-    return rf"(?:{piece}|\\x09)" if tab else piece
+    return hits
 
 
 def _digest(files: Sequence[Path], engine: str) -> str:
     """Name the cache by all that it is made of; an unreadable file counts as an empty one."""
-    seen = hashlib.sha256(_FORM)
+    seen = hashlib.sha256(FORM)
     for part in (engine, _version(engine), platform.machine(), sys.version):
         seen.update(part.encode() + b"\0")
     for file in files:
         with suppress(OSError), file.open("rb") as opened:
-            seen.update(bytes(file) + b"\0" + hashlib.sha256(opened.read(_FILE_BYTES)).digest())
+            seen.update(bytes(file) + b"\0" + hashlib.sha256(opened.read(FILE_BYTES)).digest())
     return seen.hexdigest()[:32]
 
 
 def _version(engine: str) -> str:
     if engine != "hyperscan":
         return ""
-    from importlib.metadata import version
+    import hyperscan
 
-    return version("hyperscan")
+    return str(getattr(hyperscan, "__version__", ""))  # its stub does not have it
 
 
-def _cached(cache: Path) -> bytes:
-    """Read a cache. Raises _CacheError."""
+def _cached(cache: Path, engine: str) -> Hits:
+    """Make the filter of a cache. Raises _CacheError."""
     try:
         raw = cache.read_bytes()
     except OSError as error:
         raise _CacheError(f"{cache}: {error.strerror}") from error
-    head = len(_FORM) + 32
-    if not raw.startswith(_FORM) or hashlib.sha256(raw[head:]).digest() != raw[len(_FORM) : head]:
+    head = len(FORM) + 32
+    content = raw[head:]
+    if not raw.startswith(FORM) or hashlib.sha256(content).digest() != raw[len(FORM) : head]:
         raise _CacheError(f"{cache}: damaged")
-    return raw[head:]
+    end = 8 + int.from_bytes(content[:8], "big")
+    try:
+        patterns = msgspec.json.decode(content[8:end], type=Patterns)
+    except msgspec.MsgspecError as error:
+        raise _CacheError(f"{cache}: {error}") from error
+    if not patterns.patterns:
+        return _nothing
+    use_hyperscan = engine == "hyperscan" and patterns.literals
+    return hits_of(patterns, _by_hyperscan(content[end:]) if use_hyperscan else _by_find(patterns.literals))
 
 
-def _compiled(files: Sequence[Path], cache: Path, engine: str) -> list[str]:
+def _compile(files: Sequence[Path], cache: Path, engine: str) -> list[str]:
     """Let a child write the cache; give what it complained of. Raises OSError, TimeoutExpired."""
     done = subprocess.run(  # noqa: S603  our own interpreter and module
-        [sys.executable, "-I", "-m", "necropsy_agent.prefilter", engine, str(cache), *map(str, files)],
+        [sys.executable, "-I", "-m", "necropsy_agent.patterns", engine, str(cache), *map(str, files)],
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -207,80 +158,46 @@ def _compiled(files: Sequence[Path], cache: Path, engine: str) -> list[str]:
     )
     if done.returncode:
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise OSError(f"the compiler ended with status {done.returncode}: {last}")
+        raise OSError(f"the child that reads them ended with status {done.returncode}: {last}")
     return done.stdout.decode("utf-8", "replace").splitlines()
 
 
-def _made(engine: str, content: bytes) -> Hits:
-    return _by_hyperscan(content) if engine == "hyperscan" else _by_re(content)
-
-
-def _database(patterns: Iterable[str], say: Say) -> bytes:
-    """Compile to hyperscan's database; a pattern that it does not take is left out and said."""
-    import hyperscan
-
-    def compiled(expressions: list[bytes]) -> Any:
-        database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-        database.compile(expressions=expressions)
-        return database
-
-    usable = [pattern.encode() for pattern in patterns]
-    try:
-        return bytes(hyperscan.dumpb(compiled(usable))) if usable else b""
-    except hyperscan.error:
-        fit = []
-        for pattern in usable:
-            try:
-                compiled([pattern])
-            except hyperscan.error as error:
-                say(f"pattern {pattern[:80].decode()!r} is not used: {error}")
-            else:
-                fit.append(pattern)
-        return bytes(hyperscan.dumpb(compiled(fit))) if fit else b""
-
-
-def _by_hyperscan(content: bytes) -> Hits:
-    """Make the filter of a stored database. Raises _CacheError where this processor or version refuses it."""
-    if not content:
-        return _nothing
+def _by_hyperscan(stored: bytes) -> Find:
+    """Find literals by a stored database. Raises _CacheError where this processor or version refuses it."""
     import hyperscan
 
     try:
-        database = hyperscan.loadb(content, mode=hyperscan.HS_MODE_BLOCK)
+        database = hyperscan.loadb(stored, mode=hyperscan.HS_MODE_BLOCK)
         database.scratch = hyperscan.Scratch(database)
     except hyperscan.error as error:
         raise _CacheError(str(error)) from error
 
-    def hits(text: bytes) -> list[int]:
-        found: set[int] = set()
-        # A match is told by its end; its last character is in the line that is wanted.
-        database.scan(text, match_event_handler=lambda _id, _from, to, _flags, _: found.add(to - 1))
-        return sorted(found)
+    def find(text: bytes) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        # A match is told by its end; its last character is within it.
+        database.scan(
+            text, match_event_handler=lambda number, _from, to, _flags, _: found.append((number, to - 1))
+        )
+        return found
 
-    return hits
+    return find
 
 
-def _by_re(content: bytes) -> Hits:
-    """Make the filter of widened patterns, one alternation of all."""
-    if not content:
-        return _nothing
-    search = re.compile(b"|".join(b"(?:%b)" % pattern for pattern in content.split(b"\n"))).search
+def _by_find(literals: Iterable[str]) -> Find:
+    """Find literals one after the other."""
+    wanted = tuple(literal.encode("latin-1") for literal in literals)
 
-    def hits(text: bytes) -> Iterator[int]:
-        at = 0
-        while match := search(text, at):
-            yield match.start()
-            # On with the next line: one hit is enough, and none may hide behind one that ran on.
-            at = text.find(b"\n", match.start()) + 1
-            if at == 0:
-                return
+    def find(text: bytes) -> Iterator[tuple[int, int]]:
+        for number, literal in enumerate(wanted):
+            at = text.find(literal)
+            while at >= 0:
+                yield number, at
+                # One occurrence in a line is enough.
+                at = text.find(b"\n", at)
+                at = text.find(literal, at) if at >= 0 else -1
 
-    return hits
+    return find
 
 
 def _nothing(text: bytes) -> Iterable[int]:
     return ()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
