@@ -106,7 +106,14 @@ def test_agents_two_capabilities_are_enough_for_what_root_alone_may_read(tmp_pat
         shutil.rmtree(tmp_path / "agent")
         (tmp_path / "agent").mkdir()
         os.chown(tmp_path / "agent", *((65534, 65534) if user else (0, 0)))
-        command = ["setpriv", *user, BIN / "necropsy-agent", "once", "--config", tmp_path / "agent.toml"]
+        command: list[str | Path] = [
+            "setpriv",
+            *user,
+            BIN / "necropsy-agent",
+            "once",
+            "--config",
+            tmp_path / "agent.toml",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert "ermission denied" not in done.stderr
         waiting.append([line for line in done.stderr.splitlines() if "events wait" in line])
