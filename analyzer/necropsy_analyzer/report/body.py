@@ -9,63 +9,80 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from necropsy_analyzer.report.report import Frame, LogLine, Section
 from necropsy_analyzer.report.stack import frame_of, pointer_of, section_of
 
+_TAINT: Final = r"(?P<taint>Not tainted|Tainted: [A-Z ]{1,60}?)\s{1,10}"
+_RELEASE: Final = r"\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
 _CPU: Final = re.compile(
-    r"\s*CPU: (?P<cpu>\d+) (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<process>.{1,64}?) "
-    r"(?P<taint>Not tainted|Tainted: [A-Z ]+?)\s+\(?(?P<release>\d+\.[^\s)]+)"
+    r"\s{0,8}CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,9}) Comm: (?P<process>.{1,64}?) "
+    + _TAINT
+    + _RELEASE
 )
 _OLD_PID: Final = re.compile(
-    r"Pid: (?P<pid>\d+), comm: (?P<process>.{1,64}?) (?P<taint>Not tainted|Tainted: [A-Z ]+?)\s+"
-    r"\(?(?P<release>\d+\.[^\s)]+)(?:\s+#\S+(?:\s+(?P<hardware>\S.*))?)?"
+    r"Pid: (?P<pid>\d{1,9}), comm: (?P<process>.{1,64}?) {1,20}"
+    + _TAINT
+    + _RELEASE
+    + r"(?:\s+#\S+(?:\s+(?P<hardware>\S.{0,120}))?)?"
 )
-_CPU_ONLY: Final = re.compile(
-    r"CPU: (?P<cpu>\d+)\s+(?P<taint>Not tainted|Tainted: [A-Z ]+?)\s+\(?(?P<release>\d+\.[^\s)]+)"
-)
+_CPU_ONLY: Final = re.compile(r"CPU: (?P<cpu>\d{1,5})\s{1,8}" + _TAINT + _RELEASE)
+# sched_show_task(): `task:dd state:D stack:0 pid:120`, before 5.9 `dd D ffff88… 0 120 1 0x0000`, words of
+# columns.
 _TASK: Final = re.compile(
-    r"(?:task:(?P<process>.+?)\s+state:[A-Z]|(?P<old>\S.{0,15}?)\s{1,16}[A-Z] (?:running task  |[0-9a-f]{8,16}|\s{4,})"
-    r"[ 0-9a-fx]*)\s.*?(?:pid:\s*(?P<pid>\d+))?"
+    r"task:(?P<process>.{1,64}?) {1,20}state:[A-Z](?:.{0,60}?\bpid: {0,8}(?P<pid>\d{1,9}))?"
+    r"|(?P<old>\S.{0,30}?) {1,20}[A-Z] (?:running task {0,10}|[0-9a-f]{8,16}| {4,20})"
+    r" {1,10}\d{1,9} {1,10}(?P<old_pid>\d{1,9}) {1,10}\d{1,9} 0x"
 )
-_HARDWARE: Final = re.compile(r"\s*Hardware name: (?P<name>.+?)(?:, BIOS .*)?$")
-_WORKQUEUE: Final = re.compile(r"\s*Workqueue: (?P<queue>.+?)\s*$")
+_HARDWARE: Final = re.compile(r"\s{0,8}Hardware name: (?P<name>.{1,120}?)(?:, BIOS .{0,120})?$")
+_WORKQUEUE: Final = re.compile(r"\s{0,8}Workqueue: (?P<queue>.{1,120}?)\s{0,8}$")
 _NMI_BACKTRACE: Final = re.compile(
-    r"NMI backtrace for cpu (?P<cpu>\d+)|(?:Task dump|Backtrace) for CPU (?P<of>\d+)"
+    r"NMI backtrace for cpu (?P<cpu>\d{1,5})(?! skipped)|(?:Task dump|Backtrace) for CPU (?P<of>\d{1,5})"
 )
-_BACKTRACE_SKIPPED: Final = re.compile(r"NMI backtrace for cpu \d+ skipped")
-_TRACE: Final = re.compile(
-    r"\s*(?:Call [Tt]race|Backtrace|stack backtrace|Stack trace)\s*:?\s*(?:\([^)]*\))?\s*:?\s*$"
+_CALL: Final = re.compile(r"\s{0,8}(?:Call [Tt]race|Backtrace) ?:")
+_STALLED: Final = re.compile(r"(?:rcu: )?\s{0,8}(\d{1,5})-[.\-!?a-zA-Z0-9]{1,6}: \(\d{1,12} (?:ticks|GPs)")
+_MODULES: Final = re.compile(r"\s{0,8}Modules linked in:(?P<names>.*)")
+_MODULE: Final = re.compile(r"([\w-]{1,64})(?:\(([A-Z+-]{1,16})\))?(?=\s|$)")
+_MORE_MODULES: Final = re.compile(r"[\s\w()+-]{0,4096}(?:\[last unloaded: .{0,200})?$")
+_REGISTER: Final = re.compile(
+    r"\b([A-Zx][A-Z0-9]{1,3}|x\d{1,2}|R\d\d|lr|sp|pc) ?: ?([0-9a-f]{16})(?![0-9a-f])"
 )
-_CALL: Final = re.compile(r"\s*(?:Call [Tt]race|Backtrace) ?:")
-_STALLED: Final = re.compile(r"(?:rcu: )?\s*(\d{1,5})-[.\-!?a-zA-Z0-9]{1,6}: \(\d+ (?:ticks|GPs)")
-_MODULES: Final = re.compile(r"\s*Modules linked in:(?P<names>.*)")
-_MODULE: Final = re.compile(r"([\w-]+)(?:\(([A-Z+-]+)\))?(?=\s|$|\])")
-_REGISTER: Final = re.compile(r"\b([A-Zx][A-Z0-9]{1,3}|x\d{1,2}|R\d\d|lr|sp|pc) ?: ?([0-9a-f]{16})\b")
 _ADDRESS: Final = re.compile(
-    r"(?:address:? |virtual address |paging request at |dereference at |non-canonical address )(?:0x)?([0-9a-f]{8,16})\b"
+    r"(?:address:? |virtual address |paging request at |dereference at |non-canonical address )"
+    r"(?:0x)?([0-9a-f]{8,16})(?![0-9a-f])"
 )
 _CR2: Final = re.compile(r"CR2: ([0-9a-f]{16})")
-_USER_MODE: Final = re.compile(r"\s*RIP: (?:0033|0023|0073):|\s*EIP: (?:0x)?[0-9a-f]+\s*$")
+_USER_MODE: Final = re.compile(r"\s{0,8}(?:RIP: (?:0033|0023|0073):|EIP: (?:0x)?[0-9a-f]{1,16}\s{0,8}$)")
 _ENDS_TRACE: Final = re.compile(
-    r"\s*(?:Modules linked in:|---\[ end trace|Sending NMI|Kernel Offset|Dumping ftrace|Rebooting in)"
+    r"\s{0,8}(?:Modules linked in:|---\[ end trace|Sending NMI|Kernel Offset|Dumping ftrace|Rebooting in)"
 )
-# Words before a trace that is not the reporter's own: KASAN, KFENCE, KMSAN, KCSAN, lockdep, kmemleak, page owner, RCU.
+# Words before a trace that is not the reporter's own: KASAN, KFENCE, KMSAN, KCSAN, lockdep, kmemleak, page
+# owner, RCU.
 _TITLE: Final = re.compile(
-    r"(?:Allocated|Freed|[Aa]llocated|freed|created|stored to memory|originated|registered|by task|on cpu \d+|dependency"
-    r"|at|backtrace(?: \(.*\))?|dump|trace|usage|creation|->[ #]+\d+.*|holding.*|[Ll]ast .*|free|context|scheduled) ?"
-    r"(?:\d+ ?)?(?:by .*|at .*|in .*|on .*|via .*|task \d+.*)?:$|^-> #\d+|^the existing dependency|^\.\.\. acquired at:"
+    r"(?:[Aa]llocated|[Ff]reed|created|stored to memory|originated|registered|by task|on cpu \d{1,5}"
+    r"|dependency|at|backtrace(?: \(.{0,80}\))?|dump|trace|usage|creation|->[ #]{1,4}\d{1,4}.{0,80}"
+    r"|holding.{0,80}|[Ll]ast .{0,80}|free|context|scheduled) ?"
+    r"(?:\d{1,9} ?)?(?:(?:by|at|in|on|via) .{0,120}|task \d{1,9}.{0,80})?:$"
+    r"|^-> #\d{1,4}|^the existing dependency|^\.\.\. acquired at:"
 )
+_TITLE_CHARACTERS: Final = 256
+_OWN: Final = "Call Trace:"
+_REGISTERS: Final = 40
+_OUT_OF_TREE: Final = frozenset("OP")
+_MODULES_KEPT: Final = 1000
 _INTERRUPTED: Final = re.compile(
-    r"\s*(?:RIP|EIP|IP|NIP|pc|PC)\s?:| *R[A-Z0-9]{2}: | *[A-Z]{2,3}: +[0-9a-f]{8}"
+    r"\s{0,8}(?:RIP|EIP|IP|NIP|pc|PC)\s?:|\s{0,8}PC is at | {0,8}R[A-Z0-9]{2}: "
+    r"| {0,8}[A-Z]{2,3}: {1,8}[0-9a-f]{8}"
 )
 
 
 @dataclass(slots=True)
 class Trace:
-    """One stack trace of a report.
+    """One stack trace of a report, or a header that none has followed yet.
 
-    `title` is the kernel's line before it, `ip` the instruction pointer that its header names. `nmi`: another CPU
-    was asked for it.
+    `title` is the kernel's line before it, `ip` the instruction pointer that its header names, `main` says
+    that it stands below `Call Trace:`. `nmi`: another CPU was asked for it.
     """
 
     title: str
@@ -80,13 +97,15 @@ class Trace:
 
 @dataclass(slots=True)
 class Body:
-    """What the lines of one report tell; the fields without a trace are those of the first header."""
+    """What the lines of one report tell.
+
+    `headers` say who ran where, in order; `release` and `tainted` are those of the first that has them.
+    `external` are out-of-tree and proprietary modules, `stalled` the CPUs that RCU waits for.
+    """
 
     traces: list[Trace] = field(default_factory=list)
+    headers: list[Trace] = field(default_factory=list)
     ip: Frame | None = None
-    cpu: int | None = None
-    pid: int | None = None
-    process: str | None = None
     tainted: str | None = None
     release: str | None = None
     hardware: str | None = None
@@ -94,8 +113,8 @@ class Body:
     address: int | None = None
     registers: dict[str, int] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
+    external: set[str] = field(default_factory=set)
     stalled: set[int] = field(default_factory=set)
-    headers: int = 0
 
 
 def taint_letters(text: str) -> str | None:
@@ -113,7 +132,6 @@ class _Reader:
         self._title = ""
         self._section: Section = "task"
         self._header = Trace("")
-        self._since = 0
         self._in_modules = False
 
     def take(self, line: LogLine) -> None:
@@ -133,16 +151,7 @@ class _Reader:
         section = section_of(text, self._section) if "<" in text else self._section
         if section != self._section:
             self._section = section
-            frame = Frame(
-                function=frame.function,
-                raw=frame.raw,
-                offset=frame.offset,
-                size=frame.size,
-                module=frame.module,
-                reliable=frame.reliable,
-                section=section,
-                line=frame.line,
-            )
+            frame = msgspec.structs.replace(frame, section=section)
         if self._open is None:
             self._open = Trace(
                 self._title,
@@ -151,7 +160,7 @@ class _Reader:
                 pid=self._header.pid,
                 process=self._header.process,
                 nmi=self._header.nmi,
-                main=_TRACE.match(self._title) is not None,
+                main=self._title == _OWN,
             )
             self.body.traces.append(self._open)
         self._open.frames.append(frame)
@@ -162,13 +171,13 @@ class _Reader:
 
     def _header_line(self, text: str, line: LogLine) -> None:
         body = self.body
-        if self._in_modules and text[:1] == " " and ":" not in text:
+        if self._in_modules and _MORE_MODULES.match(text):
             self._modules(text)
             return
         self._in_modules = False
         if _CALL.match(text):
             self._close()
-            self._title = "Call Trace:"
+            self._title = _OWN
             rest = text.split(":", 1)[1]
             frame = frame_of(rest, "task", line.number) if "+0x" in rest else None
             if frame is not None:
@@ -187,21 +196,20 @@ class _Reader:
             self._cpu(cpu)
             return
         backtrace = _NMI_BACKTRACE.match(text)
-        if backtrace is not None and not _BACKTRACE_SKIPPED.match(text):
+        if backtrace is not None:
             self._close()
-            number = int(backtrace["cpu"] or backtrace["of"])
-            self._header = Trace("", cpu=number, nmi=True)
-            self._title = text.strip()
+            self._header = Trace("", cpu=int(backtrace["cpu"] or backtrace["of"]), nmi=True)
+            self._title = text.strip()[:_TITLE_CHARACTERS]
             return
-        if "state:" in text or " R  running task" in text or "running task  " in text:
-            task = _TASK.match(text)
-            if task is not None:
-                self._close()
-                pid = task["pid"]
-                process = (task["process"] or task["old"] or "").strip()
-                self._header = Trace("", process=process, pid=None if pid is None else int(pid))
-                self._title = text.strip()
-                return
+        task = _TASK.match(text)
+        if task is not None:
+            self._close()
+            pid = task["pid"] or task["old_pid"]
+            process = (task["process"] or task["old"]).strip()
+            self._header = Trace("", process=process, pid=None if pid is None else int(pid))
+            self.body.headers.append(self._header)
+            self._title = text.strip()[:_TITLE_CHARACTERS]
+            return
         modules = _MODULES.match(text)
         if modules is not None:
             self._close()
@@ -209,13 +217,13 @@ class _Reader:
             self._in_modules = True
             return
         self._fact(text)
-        stripped = text.strip()
+        stripped = text.strip()[:_TITLE_CHARACTERS]
         if _TITLE.search(stripped) is not None:
             self._close()
             self._title = stripped
         elif self._open is None:
             self._title = stripped
-        if not body.registers or len(body.registers) < 40:
+        if len(body.registers) < _REGISTERS:
             self._registers(text)
 
     def _fact(self, text: str) -> None:
@@ -232,24 +240,14 @@ class _Reader:
         if stalled is not None:
             body.stalled.add(int(stalled[1]))
         if body.address is None:
-            address = _ADDRESS.search(text) or (_CR2.search(text) if body.headers <= 1 else None)
+            address = _ADDRESS.search(text) or (_CR2.search(text) if len(body.headers) <= 1 else None)
             if address is not None:
                 body.address = int(address[1], 16)
 
     def _pointer(self, pointer: Frame) -> None:
         if self._open is not None and self._open.frames:
             # The registers inside a trace: what lies outside was interrupted there.
-            self._open.frames.append(
-                Frame(
-                    function=pointer.function,
-                    raw=pointer.raw,
-                    offset=pointer.offset,
-                    size=pointer.size,
-                    module=pointer.module,
-                    section=self._section,
-                    line=pointer.line,
-                )
-            )
+            self._open.frames.append(msgspec.structs.replace(pointer, section=self._section))
             return
         if self._header.ip is None:
             self._header.ip = pointer
@@ -270,23 +268,22 @@ class _Reader:
             nmi=nmi,
         )
         body = self.body
-        body.headers += 1
+        body.headers.append(self._header)
         if body.release is None:
-            body.release = groups.get("release")
+            body.release = groups["release"]
             body.tainted = taint_letters(groups["taint"])
-            body.cpu = self._header.cpu
-            body.pid = self._header.pid
-            body.process = self._header.process
         if groups.get("hardware"):
             body.hardware = body.hardware or groups["hardware"]
 
     def _modules(self, names: str) -> None:
-        for name, flags in _MODULE.findall(names.split("[last unloaded")[0]):
-            if len(self.body.modules) < 1000:
+        for name, flags in _MODULE.findall(names.partition("[")[0]):
+            if len(self.body.modules) < _MODULES_KEPT:
                 self.body.modules.setdefault(name, flags)
+                if not _OUT_OF_TREE.isdisjoint(flags):
+                    self.body.external.add(name)
 
     def _registers(self, text: str) -> None:
-        if self.body.headers > 1 or ":" not in text:
+        if len(self.body.headers) > 1 or ":" not in text:
             return
         for name, value in _REGISTER.findall(text):
             self.body.registers.setdefault(name, int(value, 16))

@@ -1,13 +1,16 @@
-"""Whom to blame. In: a heading, its match, the report's body, the frame model. Out: the function, and the stack.
+"""Whom to blame. In: a heading, its match, the report's body, the frame model. Out: the function, and the
+stack.
 
-The function that reports is not the one at fault, nor are list, lock, copy and allocation helpers that it called with
-bad arguments: the culprit is the innermost function outside the classes that the frame model passes over for this
-kind of report. A stall is sampled at a random function of whatever loops; its culprit is the operation, which is
-what a dispatcher (system call entry, work queue, timer, protocol input) called.
+The function that reports is not the one at fault, nor are list, lock, copy and allocation helpers that it
+called with bad arguments: the culprit is the innermost function outside the classes that the frame model
+passes over for this kind of report. A stall is sampled at a random function of whatever loops; its culprit is
+the operation, which is what a dispatcher (system call entry, work queue, timer, protocol input) called.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from necropsy_analyzer.report.body import Body, Trace
@@ -34,7 +37,11 @@ class Blamed(NamedTuple):
 
 
 def blame(
-    heading: Heading, found: re.Match[str], lines: Sequence[LogLine], body: Body, frames: FrameModel
+    heading: Heading,
+    found: re.Match[str],
+    lines: Sequence[LogLine],
+    body: Body,
+    frames: FrameModel,
 ) -> Blamed:
     """Choose the culprit of a report."""
     if heading.use == "stall":
@@ -42,12 +49,12 @@ def blame(
     trace = _main(body)
     stack = _stack(heading, trace, body)
     if heading.mechanism == "stack_overflow":
-        operation = _operation(_recursion(stack), frames)
+        operation = _recursive(stack) or _operation(_recursion(stack), frames)
         if operation is not None:
             return Blamed(syscall(operation.function), operation.module, operation, stack, trace)
     if heading.use == "none" and heading.blame == "stack":
         return Blamed(None, None, None, stack, trace)
-    passed = frames.passed_over(heading.use)
+    passed = _none if heading.use == "none" else frames.passed_over(heading.use)
     if heading.trace is not None:
         told = next((other for other in body.traces if heading.trace.search(other.title)), None)
         frame = None if told is None else _first(told.frames, passed)
@@ -60,10 +67,13 @@ def blame(
     frame = _first(stack, passed)
     if frame is None and heading.mechanism == "deadlock":
         # The lock is a work item's or a timer's own: who waits for it stands in the chain of dependencies.
-        found_in = (_first(other.frames, passed) for other in body.traces if other is not trace)
+        waits = frames.passed_over("lockdep")
+        found_in = (_first(other.frames, waits) for other in body.traces if other is not trace)
         frame = next((known for known in found_in if known is not None), None)
     if frame is None and named is not None and not frames.belongs(named, _REPORTERS):
         return Blamed(syscall(named), None, None, stack, trace)
+    if frame is None:
+        frame = _first(stack, frames.passed_over("bare"))
     if frame is None:
         return Blamed(None, None, None, stack, trace)
     return Blamed(syscall(frame.function), frame.module, frame, stack, trace)
@@ -102,8 +112,8 @@ def _named(heading: Heading, found: re.Match[str], lines: Sequence[LogLine]) -> 
 
 
 def _main(body: Body) -> Trace | None:
-    """Choose the reporting CPU's own trace: what a checker prints below its heading, the first under a `Call Trace:`,
-    else the first.
+    """Choose the reporting CPU's own trace: what a checker prints below its heading, the first under a `Call
+    Trace:`, else the first.
     """
     if body.traces and _OWN.search(body.traces[0].title):
         return body.traces[0]
@@ -145,10 +155,26 @@ def _first(stack: Sequence[Frame], passed: Callable[[str], bool]) -> Frame | Non
     return None
 
 
+def _none(_: str) -> bool:
+    return False
+
+
+def _recursive(stack: tuple[Frame, ...]) -> Frame | None:
+    """Give the one function that calls itself without an end, where no other takes part."""
+    reliable = [frame for frame in stack if frame.reliable]
+    again = {inner.function for inner, outer in pairwise(reliable) if inner.function == outer.function}
+    repeated = {function for function, count in Counter(f.function for f in reliable).items() if count > 2}
+    if len(again) != 1 or repeated != again:
+        return None
+    return next(frame for frame in reliable if frame.function in again)
+
+
 def _recursion(stack: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Give what lies outside the functions that call themselves again: at an overflow the innermost is any of them."""
-    functions = [frame.function for frame in stack if frame.reliable]
-    again = {function for function in functions if functions.count(function) > 2}
+    """Give what lies outside the functions that call themselves again: at an overflow the innermost is any of
+    them.
+    """
+    counts = Counter(frame.function for frame in stack if frame.reliable)
+    again = {function for function, count in counts.items() if count > 2}
     last = max((place for place, frame in enumerate(stack) if frame.function in again), default=-1)
     return tuple(frame for frame in stack[last + 1 :] if frame.reliable)
 
@@ -161,7 +187,7 @@ def _stalled(body: Body, frames: FrameModel) -> Blamed:
         stack = _running(trace, body, frames)
         if not stack or _waits(stack, frames):
             continue
-        operation = _operation(stack, frames)
+        operation = _external(stack[0], body) or _operation(stack, frames)
         blamed = Blamed(
             None if operation is None else syscall(operation.function),
             None if operation is None else operation.module,
@@ -173,6 +199,13 @@ def _stalled(body: Body, frames: FrameModel) -> Blamed:
             return blamed
         fallback = fallback or blamed
     return fallback or Blamed(None, None, None, (), None)
+
+
+def _external(frame: Frame, body: Body) -> Frame | None:
+    """Give the interrupted function where it is one of an out-of-tree module: that loops, whoever called
+    it.
+    """
+    return frame if frame.module in body.external else None
 
 
 def _waits(stack: tuple[Frame, ...], frames: FrameModel) -> bool:
@@ -202,16 +235,30 @@ def _running(trace: Trace, body: Body, frames: FrameModel) -> tuple[Frame, ...]:
     return tuple(stack)
 
 
+def _outside_page_fault(stack: tuple[Frame, ...], frames: FrameModel) -> int:
+    """Give the place from which on the stack tells what took a page fault in the kernel: 0 where nothing
+    did.
+    """
+    last = 0
+    for place, frame in enumerate(stack[1:], 1):
+        inner = stack[place - 1].function
+        if frames.belongs(inner, "page_fault_entry") and not frames.belongs(
+            frame.function, "page_fault_entry"
+        ):
+            last = place
+    return last
+
+
 def _operation(stack: tuple[Frame, ...], frames: FrameModel) -> Frame | None:
     """Walk outwards to the first dispatcher; what it called is the operation."""
     passed = frames.passed_over("stall")
     inner: Frame | None = None
     waiting = True
-    for frame in stack:
+    for frame in stack[_outside_page_fault(stack, frames) :]:
         if waiting and frames.belongs(frame.function, "cross_call"):
             return frame  # it waits for other CPUs, and whatever asked for that is not at fault
         if frames.belongs(frame.function, "dispatch"):
-            return inner or frame
+            return frame if inner is None or passed(inner.function) else inner
         if _is_entry(frame.function):
             return frame
         if frames.belongs(frame.function, "interrupt_entry"):

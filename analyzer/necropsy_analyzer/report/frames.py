@@ -1,23 +1,29 @@
 """The model of what kernel functions are for. In: YAML of rules/necropsy_rules/frames/. Out: `FrameModel`.
 
-A function of the kernel reports faults, asserts, allocates, locks, copies, dispatches … ; such classes are data, as
-are the uses: which classes are passed over when the culprit of a certain kind of report is looked for.
+A function of the kernel reports faults, asserts, allocates, locks, copies, dispatches … ; such classes are
+data, as are the uses: which classes are passed over when the culprit of a certain kind of report is looked
+for.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from fnmatch import translate
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+
+_SHAPE: Final = "*?["
+_ANSWERS: Final = 65536
+"""So many functions' answers are kept by each test."""
 
 
 class FrameModel(msgspec.Struct, dict=True):
     """Classes of functions, and for each use the classes that are passed over.
 
-    `classes` maps a class to the shell patterns of its functions, `uses` a use to names of classes. Functions are
-    compared without compiler suffix. `anchors` are the dispatchers: what they call is where an operation begins.
+    `classes` maps a class to the shell patterns of its functions (`!name` is an exception), `uses` a use to names of classes. Functions
+    are compared without compiler suffix.
     """
 
     classes: dict[str, tuple[str, ...]] = {}
@@ -46,26 +52,32 @@ class FrameModel(msgspec.Struct, dict=True):
 
 
 def _test(names: tuple[str, ...], classes: Mapping[str, tuple[str, ...]]) -> Callable[[str], bool]:
-    exact: set[str] = set()
-    shapes: list[str] = []
-    for name in names:
-        for pattern in classes.get(name, ()):
-            if any(sign in pattern for sign in "*?["):
-                shapes.append(pattern)
-            else:
-                exact.add(pattern)
-    matched = re.compile("|".join(map(translate, shapes))).match if shapes else None
+    members = [_members(classes[name]) for name in names if name in classes]
     answers: dict[str, bool] = {}
 
     def test(function: str) -> bool:
         answer = answers.get(function)
         if answer is None:
-            answer = function in exact or (matched is not None and matched(function) is not None)
-            if len(answers) < 65536:
+            answer = any(member(function) for member in members)
+            if len(answers) < _ANSWERS:
                 answers[function] = answer
         return answer
 
     return test
+
+
+def _members(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    exact = {pattern for pattern in patterns if not any(sign in pattern for sign in _SHAPE)}
+    excepted = {pattern[1:] for pattern in exact if pattern.startswith("!")}
+    shapes = [pattern for pattern in patterns if pattern not in exact]
+    matched = re.compile("|".join(map(translate, shapes))).match if shapes else None
+
+    def member(function: str) -> bool:
+        if function in exact:
+            return True
+        return matched is not None and matched(function) is not None and function not in excepted
+
+    return member
 
 
 def load_frames(texts: Mapping[str, str]) -> FrameModel:

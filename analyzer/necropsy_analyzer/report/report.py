@@ -58,8 +58,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blamed; None where the report names none. `stack` holds the reporting CPU's own trace; `traces` are those
     of other CPUs, of lock holders, of allocation and freeing, by the heading the kernel gave them. `fatal`:
     the kernel said that it stops here. `aftershock`: an earlier report of the same boot comes first and
-    explains it. `corrupted`: cut or interleaved, so that fields may be missing. `boot` counts the boots that the
-    log holds, from 0; `device` is what the heading names.
+    explains it. `corrupted`: cut or interleaved, so that fields may be missing. `boot` counts the boots that
+    the log holds, from 0; `device` is what the heading names.
     """
 
     mechanism: str

@@ -1,4 +1,5 @@
-"""Lines of a report → stack frames. In: messages. Out: `Frame`s with their sections, told from everything else.
+"""Lines of a report → stack frames. In: messages. Out: `Frame`s with their sections, told from everything
+else.
 
 Formats: arch/x86/kernel/dumpstack.c (with and without addresses), arch/arm64/kernel/stacktrace.c, arch/arm
 `(f) from (g)`, powerpc and s390; scripts' `file:line [inline]` of symbolized traces.
@@ -10,21 +11,26 @@ from typing import Final
 from necropsy_analyzer.report.report import Frame, Section
 
 _ENTRY: Final = re.compile(
-    r"\s*(?:(?:</?#?[A-Z][A-Za-z#0-9]*>|<<[A-Z#]+>>)\s*)*"
-    r"(?:\(?\[?<?(?:0x)?[0-9a-fA-F]{8,16}>?\]?\)?:?\s*){0,3}"
-    r"(\? )?\s*\(?\.?([A-Za-z_$][\w.$]*)\+0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?\)?"
-    r"(?: \[([\w-]+)(?: [0-9a-f]{6,64})?\])?"
+    r"\s{0,40}(?:(?:</?#?[A-Z][A-Za-z#0-9]{0,16}>|<<[A-Z#]{1,16}>>)\s{0,8}){0,4}"
+    r"(?:\(?\[?<?(?:0x)?[0-9a-fA-F]{8,16}>?\]?\)?:?\s{0,8}){0,3}"
+    r"(\? )?\s{0,8}\(?\.?([A-Za-z_$][\w.$]{0,511})\+0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?\)?"
+    r"(?: \[([\w-]{1,64})(?: [0-9a-f]{6,64})?\])?"
 )
-_INLINE: Final = re.compile(r"\s*(\? )?([A-Za-z_]\w*(?:\.\w+)*) ([\w./+-]+\.[chSs]):\d+ \[inline\]")
+_INLINE: Final = re.compile(
+    r"\s{0,40}(\? )?([A-Za-z_]\w{0,255}(?:\.\w{1,64}){0,4}) [\w./+-]{1,256}\.[chSs]:\d{1,7} \[inline\]"
+)
 _FROM: Final = re.compile(
-    r"\s*(?:\[<[0-9a-f]{8}>\] )?\(?([A-Za-z_][\w.]*)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?\)? from (?:\[<[0-9a-f]{8}>\] )?"
-    r"\(?([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)\)?"
+    r"\s{0,40}(?:\[<[0-9a-f]{8}>\] )?\(?([A-Za-z_][\w.]{0,511})(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8})?\)?"
+    r" from (?:\[<[0-9a-f]{8}>\] )?\(?[A-Za-z_][\w.]{0,511}\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8}\)?"
 )
 _POINTER: Final = re.compile(
-    r"(?:RIP|EIP|IP|NIP|PC is at|pc|epc|PC)\s?:?\s*(?:\w{1,4}:)?\s*(?:\[?<?(?:0x)?[0-9a-f]{8,16}>?\]?\s*){0,2}"
-    r"\[?([A-Za-z_$][\w.$]*)\+0x([0-9a-f]+)(?:/0x([0-9a-f]+))?\]?(?: \[([\w-]+)(?: [0-9a-f]{6,64})?\])?"
+    r"(?:RIP|EIP|IP|NIP|PC is at|pc|epc|PC)\s{0,4}:?\s{0,4}(?:\w{1,4}:)?\s{0,4}"
+    r"(?:\[?<?(?:0x)?[0-9a-f]{8,16}>?\]?\s{0,4}){0,2}"
+    r"\[?([A-Za-z_$][\w.$]{0,511})\+0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?\]?"
+    r"(?: \[([\w-]{1,64})(?: [0-9a-f]{6,64})?\])?"
 )
-_MARK: Final = re.compile(r"</?(#?[A-Z][A-Za-z#0-9]*)>|<<([A-Z#]+)>>")
+_MARK: Final = re.compile(r"</?(#?[A-Z][A-Za-z#0-9]{0,16})>|<<([A-Z#]{1,16})>>")
+_FRAME_CHARACTERS: Final = 1024
 _SUFFIX: Final = re.compile(
     r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv|localalias|clone|ipa_sra|ra|plt|str)(?:\.[0-9a-fA-F]+)*"
     r"|\.\d+)+$"
@@ -46,6 +52,8 @@ def plain_name(raw: str) -> str:
 
 def frame_of(text: str, section: Section = "task", line: int = 0) -> Frame | None:
     """Read one entry of a stack trace, None where the message is something else."""
+    if len(text) > _FRAME_CHARACTERS:
+        return None
     if "+0x" in text:
         if " from " in text:
             from_ = _FROM.match(text)
@@ -82,8 +90,10 @@ def frame_of(text: str, section: Section = "task", line: int = 0) -> Frame | Non
 
 
 def pointer_of(text: str, line: int = 0) -> Frame | None:
-    """Read the function that an instruction pointer line names (`RIP: 0010:foo+0x1/0x2 [m]`, `pc : foo+0x…`)."""
-    found = _POINTER.search(text)
+    """Read the function that an instruction pointer line names (`RIP: 0010:foo+0x1/0x2 [m]`, `pc :
+    foo+0x…`).
+    """
+    found = _POINTER.search(text, 0, _FRAME_CHARACTERS)
     if found is None:
         return None
     raw, offset, size, module = found.groups()

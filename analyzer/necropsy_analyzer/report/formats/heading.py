@@ -5,13 +5,16 @@ In: nothing. Out: `Heading`, the value that the files of this package list.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+HEADING_CHARACTERS: Final = 512
+"""So much of a message is asked for a heading: kernels begin with it."""
 
 Blame = Literal["pointer", "stack", "named"]
 """Where the culprit is looked for first.
 
-`pointer`: the instruction pointer, then outwards from there; `stack`: the reporting CPU's own trace; `named`: the
-function that the heading names (group `function`), where that is not passed over, then the stack.
+`pointer`: the instruction pointer, then outwards from there; `stack`: the reporting CPU's own trace; `named`:
+the function that the heading names (group `function`), where that is not passed over, then the stack.
 """
 
 
@@ -20,8 +23,8 @@ class Heading:
     """One wording by which a kernel begins a report.
 
     `literal` is in every line that `pattern` matches. `title` is a template over the pattern's groups; ` in
-    CULPRIT` is added where there is one. `use` names the frame model's use, `detail` finds the blamed function in
-    later lines, `trace` the words before the trace that tells it. A `weak` heading is a report
+    CULPRIT` is added where there is one. `use` names the frame model's use, `detail` finds the blamed
+    function in later lines, `trace` the words before the trace that tells it. A `weak` heading is a report
     only where no other begins within it: it is a consequence, or another's first words.
     """
 

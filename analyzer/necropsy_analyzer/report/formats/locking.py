@@ -1,7 +1,7 @@
 """Broken locking rules: lockdep, sleeping or scheduling in atomic context, RCU and spinlock misuse.
 
-kernel/locking/lockdep.c, kernel/sched/core.c, kernel/locking/{spinlock_debug,mutex-debug,rtmutex}.c,
-kernel/rcu/update.c, lib/smp_processor_id.c, kernel/workqueue.c.
+kernel/locking/lockdep.c, kernel/sched/core.c, kernel/locking/spinlock_debug.c, kernel/rcu/update.c,
+lib/smp_processor_id.c, kernel/workqueue.c.
 """
 
 from typing import Final
@@ -9,7 +9,6 @@ from typing import Final
 from necropsy_analyzer.report.formats.heading import FUNCTION, Heading, heading
 
 _AT: Final = r"at: " + FUNCTION
-_ACQUIRES: Final = r"(?:[#(].*|^.*\bat: .*)" + _AT
 
 
 def _lockdep(
@@ -17,6 +16,7 @@ def _lockdep(
     pattern: str,
     title: str,
     detail: str | None = None,
+    *,
     use: str = "lockdep",
     trace: str | None = None,
 ) -> Heading:
@@ -29,54 +29,60 @@ HEADINGS: Final = (
         r"possible circular locking dependency detected",
         "possible deadlock",
         _AT,
+        use="lock_order",
     ),
-    _lockdep("possible recursive locking", r"possible recursive locking detected", "possible deadlock", _AT),
     _lockdep(
-        "lock order inversion", r"possible irq lock inversion|lock order inversion", "possible deadlock", _AT
+        "possible recursive locking",
+        r"possible recursive locking detected",
+        "possible deadlock",
+        _AT,
+        use="lock_order",
     ),
     _lockdep(
         "lock inversion dependency",
         r"possible irq lock inversion dependency detected",
         "possible deadlock",
-        r"just changed the state of lock:.*|" + _AT,
+        r"just changed the state of lock:|" + _AT,
+        use="lock_order",
     ),
     _lockdep(
         "-safe -> ",
-        r"[A-Z]+-safe -> [A-Z]+-unsafe lock order detected",
+        r"[A-Z]{1,16}-safe -> [A-Z]{1,16}-unsafe lock order detected",
         "possible deadlock",
         _AT,
-        trace=r"which became \S+-irq-safe at:",
+        use="lock_order",
+        trace=r"which became \S{1,32}-irq-safe at:",
     ),
-    _lockdep("inconsistent lock state", r"inconsistent lock state", "inconsistent lock state", _AT),
-    _lockdep("nconsistent lock", r"[Ii]nconsistent \{.*\} -> \{", "inconsistent lock state", _AT),
+    _lockdep(
+        "inconsistent lock state",
+        r"inconsistent lock state",
+        "inconsistent lock state",
+        _AT,
+        use="lock_order",
+    ),
     _lockdep("bad unlock balance", r"bad unlock balance detected", "bad unlock balance", r"at:$|" + _AT),
     _lockdep("bad contention", r"bad contention detected", "bad contention"),
     _lockdep("held lock freed", r"held lock freed!", "held lock freed", _AT),
-    _lockdep(
-        "Invalid wait context",
-        r"\[ BUG: Invalid wait context \]",
-        "invalid wait context",
-        _AT,
-    ),
+    _lockdep("Invalid wait context", r"\[ BUG: Invalid wait context \]", "invalid wait context", _AT),
     _lockdep("Nested lock was not", r"Nested lock was not taken", "nested lock was not taken", _AT),
     _lockdep(
         "returning to user space",
-        r"lock held when returning to user space|leaving the kernel with locks still held",
+        r"lock held when returning to user space",
+        "lock held when returning to user space",
+        _AT,
+    ),
+    _lockdep(
+        "leaving the kernel with locks",
+        r"leaving the kernel with locks still held",
         "lock held when returning to user space",
         _AT,
     ),
     _lockdep("still has locks held", r"still has locks held", "still has locks held", _AT),
     _lockdep("lock held at task exit", r"lock held at task exit time", "lock held at task exit", _AT),
-    _lockdep(
-        "locks held at task exit",
-        r"task exit with locks held|locks held at task exit",
-        "lock held at exit",
-        _AT,
-    ),
     _lockdep("uspicious RCU usage", r"[Ss]uspicious RCU usage", "suspicious RCU usage"),
     _lockdep(
         "suspicious rcu_",
-        r"suspicious rcu_(?:dereference|read_lock)\S* usage",
+        r"suspicious rcu_(?:dereference|read_lock)\S{0,32} usage",
         "suspicious RCU usage",
     ),
     _lockdep(
@@ -84,14 +90,15 @@ HEADINGS: Final = (
         r"trying to register non-static key",
         "trying to register non-static key",
     ),
-    _lockdep("MAX_LOCK", r"BUG: MAX_LOCK\w* too low", "lockdep's tables are too small"),
-    _lockdep("MAX_STACK_TRACE", r"BUG: MAX_STACK_TRACE_ENTRIES too low", "lockdep's tables are too small"),
-    _lockdep("MAX_LOCKDEP", r"BUG: MAX_LOCKDEP_\w+ too low", "lockdep's tables are too small"),
-    _lockdep("DEBUG_LOCKS_WARN_ON", r"^\s*DEBUG_LOCKS_WARN_ON\(", "locking bug"),
+    _lockdep(" too low", r"BUG: MAX_(?:LOCK|STACK_TRACE)\w{0,32} too low", "lockdep's tables are too small"),
+    _lockdep("DEBUG_LOCKS_WARN_ON", r"^\s{0,8}DEBUG_LOCKS_WARN_ON\(", "locking bug"),
     _lockdep(
         "scheduling while atomic",
-        r"BUG: scheduling (?:while atomic|from the idle thread)",
+        r"BUG: scheduling while atomic",
         "scheduling while atomic",
+    ),
+    _lockdep(
+        "scheduling from the idle", r"bad: scheduling from the idle thread", "scheduling from the idle thread"
     ),
     _lockdep(
         "sleeping function called",
@@ -101,20 +108,18 @@ HEADINGS: Final = (
     ),
     _lockdep(
         "in preemptible",
-        r"BUG: using (?P<what>\w+)\(\) in preemptible",
+        r"BUG: using (?P<what>\w{1,64})\(\) in preemptible",
         "using {what}() in preemptible code",
         r"caller is " + FUNCTION,
     ),
     _lockdep(
-        "leaked lock or atomic",
-        r"BUG: workqueue leaked (?:lock or )?atomic|workqueue leaked atomic, lock or RCU",
+        "workqueue leaked",
+        r"BUG: workqueue leaked (?:lock or atomic|atomic, lock or RCU)",
         "workqueue leaked lock or atomic",
-        r"last function: (?P<function>\w+)",
+        r"last function: (?P<function>\w{1,128})",
     ),
-    _lockdep("spinlock", r"BUG: spinlock (?P<what>[\w ]+?) on CPU", "spinlock {what}"),
-    _lockdep("rwlock", r"BUG: rwlock (?P<what>[\w -]+?) on CPU", "rwlock {what}"),
-    _lockdep("write-lock lockup", r"BUG: (?:write|read)-lock lockup", "rwlock lockup"),
-    _lockdep("sk_lock", r"BUG: mutex (?P<what>[\w ]+)", "mutex {what}"),
+    _lockdep("spinlock", r"BUG: spinlock (?P<what>[\w ]{1,40}?) on CPU", "spinlock {what}"),
+    _lockdep("rwlock", r"BUG: rwlock (?P<what>[\w -]{1,40}?) on CPU", "rwlock {what}"),
+    _lockdep("-lock lockup", r"BUG: (?:write|read)-lock lockup", "rwlock lockup"),
     _lockdep("oluntary context switch", r"Voluntary context switch within RCU", "context switch within RCU"),
-    _lockdep("possible circular wait", r"possible circular wait", "possible deadlock"),
 )

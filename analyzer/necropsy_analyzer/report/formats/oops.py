@@ -1,186 +1,123 @@
 """Oopses: faults of the CPU in kernel mode, and BUG().
 
 arch/x86/mm/fault.c, arch/x86/kernel/{traps,dumpstack}.c, arch/arm64/mm/fault.c, arch/arm64/kernel/traps.c,
-arch/arm/mm/fault.c, arch/powerpc/mm/fault.c, lib/bug.c.
+arch/arm/mm/fault.c, arch/arm/kernel/traps.c, arch/powerpc/mm/fault.c, arch/riscv/mm/fault.c, lib/bug.c,
+mm/usercopy.c, lib/string_helpers.c.
 """
 
 from typing import Final
 
-from necropsy_analyzer.report.formats.heading import heading
+from necropsy_analyzer.report.formats.heading import Heading, heading
+
+
+def _trap(literal: str, pattern: str, mechanism: str, title: str, *, weak: bool = False) -> Heading:
+    return heading(literal, pattern, mechanism, title, blame="pointer", use="fault", weak=weak)
+
 
 HEADINGS: Final = (
-    heading(
+    _trap(
         "NULL pointer dereference",
-        r"(?:BUG: (?:unable to handle )?kernel NULL pointer dereference|BUG: unable to handle kernel NULL pointer"
-        r"|Unable to handle kernel NULL pointer dereference|Kernel NULL pointer dereference)",
+        r"(?:BUG: (?:unable to handle )?kernel|Unable to handle kernel|Kernel) NULL pointer dereference",
         "null_deref",
         "kernel NULL pointer dereference",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
+    _trap(
         "nable to handle",
-        r"(?:BUG: unable to handle (?:kernel )?(?:paging request|page fault)|BUG: unable to handle page fault for"
-        r"|Unable to handle kernel (?:paging request|execution of|read|write|access|unaligned))",
+        r"(?:BUG: unable to handle (?:kernel )?(?:paging request|page fault)|Unable to handle kernel \S)",
         "bad_page_fault",
         "bad page fault",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
-        "nable to handle kernel",
-        r"Unable to handle kernel \S",
-        "bad_page_fault",
-        "bad page fault",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
-        "BUG: Bad page fault",
-        r"BUG: Bad page fault",
-        "bad_page_fault",
-        "bad page fault",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
-        "Unable to handle kernel data",
-        r"BUG: Unable to handle kernel (?:data access|instruction fetch)",
-        "bad_page_fault",
-        "bad page fault",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
+    _trap("BUG: Bad page fault", r"BUG: Bad page fault", "bad_page_fault", "bad page fault"),
+    _trap(
         "general protection",
-        r"general protection fault(?:[,:] ?.*\[#\d+\]|: [0-9a-f]{4}(?: |$)|,? (?:probably |maybe )?for (?:non-canonical )?address)",
+        r"general protection fault(?:[,:] ?.{0,200}\[#\d{1,9}\]|: [0-9a-f]{4}(?: |$)"
+        r"|,? (?:probably |maybe )?for (?:non-canonical )?address)",
         "gpf",
         "general protection fault",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
-        "double fault",
-        r"(?:PANIC: double fault|^double fault: |traps: PANIC: double fault|Oops: double fault)",
-        "double_fault",
-        "double fault",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
-        "divide error",
-        r"divide error: [0-9a-f]{4}",
-        "divide_error",
-        "divide error",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
+    _trap("stack segment", r"stack segment: [0-9a-f]{4} \[#\d", "gpf", "stack segment fault"),
+    _trap("double fault", r"PANIC: double fault|^(?:Oops: )?double fault: ", "double_fault", "double fault"),
+    _trap("divide error", r"divide error: [0-9a-f]{4}", "divide_error", "divide error"),
+    _trap(
         "invalid opcode",
-        r"invalid opcode: [0-9a-f]{4}.*\[#\d+\]",
+        r"invalid opcode: [0-9a-f]{4}.{0,120}\[#\d",
         "invalid_opcode",
         "invalid opcode",
-        blame="pointer",
-        use="fault",
         weak=True,
     ),
-    heading(
+    _trap(
+        "[#",
+        r"^(?:traps: |Oops: )?(?P<what>int3|debug|simd exception|alignment check|segment not present"
+        r"|invalid TSS|bounds|overflow|control protection|coprocessor \w{1,32}): [0-9a-f]{4}.{0,120}\[#\d",
+        "panic_other",
+        "{what}",
+        weak=True,
+    ),
+    _trap(
         "guard page was hit",
-        r"(?:BUG: (?:stack|TASK stack|IRQ stack|\S+ stack) guard page was hit|stack guard page was hit)",
+        r"stack guard page was hit",
         "stack_overflow",
         "kernel stack overflow",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
+    _trap(
         "stack overflow",
-        r"(?:Insufficient stack space to handle exception|kernel stack overflow|Kernel stack overflow"
-        r"|stack overflow detected|BUG: .* stack overflow)",
+        r"[Kk]ernel stack overflow|BUG: [\w ]{1,40}stack overflow",
         "stack_overflow",
         "kernel stack overflow",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
+    _trap(
         "Insufficient stack space",
         r"Insufficient stack space to handle exception",
         "stack_overflow",
         "kernel stack overflow",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
-        "kernel BUG at",
-        r"(?:^|\s|\])kernel BUG at (?P<file>\S+?)[:!]",
-        "bug",
-        "kernel BUG",
-        blame="pointer",
-        use="fault",
+    _trap(
+        "Thread overran stack",
+        r"Thread overran stack, or stack corrupted",
+        "stack_overflow",
+        "kernel stack overflow",
+        weak=True,
     ),
-    heading(
-        "Kernel BUG",
-        r"Kernel BUG at (?P<file>\S+)",
-        "bug",
-        "kernel BUG",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
-        "Bad mode in",
-        r"Bad mode in .* handler detected",
-        "panic_other",
-        "bad mode",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
-        "SError Interrupt",
-        r"SError Interrupt on CPU\d+",
+    _trap("kernel BUG at", r"(?:^|\s|\])kernel BUG at \S", "bug", "kernel BUG"),
+    _trap("Kernel BUG", r"Kernel BUG (?:at \S|\[#\d)", "bug", "kernel BUG"),
+    _trap("Bad mode in", r"Bad mode in Error handler detected", "mce", "SError interrupt"),
+    _trap("Bad mode in", r"Bad mode in .{0,40} handler detected", "panic_other", "bad mode"),
+    _trap("SError Interrupt", r"SError Interrupt on CPU(?P<cpu>\d{1,5})", "mce", "SError interrupt"),
+    _trap(
+        "external abort",
+        r"Internal error: .{0,40}external abort.{0,60}\[#\d",
         "mce",
-        "SError interrupt",
-        blame="pointer",
-        use="fault",
+        "synchronous external abort",
     ),
-    heading(
+    _trap(
         "nhandled fault:",
-        r"Unhandled fault: (?P<what>[\w() -]+?)(?: \(0x[0-9a-f]+\))? at",
+        r"Unhandled fault: [\w() -]{1,64}?(?: \(0x[0-9a-f]{1,8}\))? at",
         "bad_page_fault",
         "unhandled fault",
-        blame="pointer",
-        use="fault",
     ),
-    heading(
-        "lignment trap",
-        r"(?:Alignment trap: not handling|Unhandled fault: alignment)",
-        "panic_other",
-        "alignment trap",
-        blame="pointer",
-        use="fault",
-    ),
-    heading(
+    _trap("lignment trap", r"Alignment trap: not handling", "panic_other", "alignment trap"),
+    _trap("Internal error:", r"Internal error: Oops - BUG: .{0,40}\[#\d", "bug", "kernel BUG", weak=True),
+    _trap(
         "Internal error:",
-        r"Internal error: (?P<what>.{1,60}?)(?:: [0-9a-f]+)? \[#\d+\]",
+        r"Internal error: Oops - [Uu]ndefined instruction: .{0,40}\[#\d",
+        "invalid_opcode",
+        "undefined instruction",
+        weak=True,
+    ),
+    _trap(
+        "Internal error:",
+        r"Internal error: .{1,60}? \[#\d",
         "bad_page_fault",
         "internal error",
-        blame="pointer",
-        use="fault",
         weak=True,
     ),
-    heading(
+    _trap("Oops", r"Oops: Machine check, sig: \d{1,3} \[#\d", "mce", "machine check"),
+    _trap(
         "Oops",
-        r"(?:^|\s)Oops(?: - (?P<what>[\w /-]+))?: [\w ]+.*\[#\d+\]",
+        r"(?:^|\s)Oops(?: - [\w /-]{1,40})?: \w.{0,200}\[#\d",
         "bad_page_fault",
         "oops",
-        blame="pointer",
-        use="fault",
         weak=True,
-    ),
-    heading(
-        "bad usercopy",
-        r"usercopy: [Kk]ernel memory (?:exposure|overwrite) attempt",
-        "bug",
-        "bad usercopy",
-        use="fault",
     ),
     heading(
         "usercopy: ",
@@ -189,44 +126,15 @@ HEADINGS: Final = (
         "bad usercopy",
         use="fault",
     ),
-    heading(
-        "stack-protector",
-        r"(?:stack-protector: )?Kernel stack is corrupted in: "
-        + r"(?:\[?<?[0-9a-f]{8,16}>?\]?|(?P<function>\w+))",
-        "memory_corruption",
-        "kernel stack is corrupted",
-        blame="named",
-        use="fault",
-        fatal=True,
-    ),
-    heading(
-        "corrupted stack end",
-        r"corrupted stack end detected inside scheduler",
-        "stack_overflow",
-        "corrupted stack end",
-        use="wait",
-        fatal=True,
-    ),
-    heading(
-        "Thread overran stack",
-        r"Thread overran stack, or stack corrupted",
-        "stack_overflow",
-        "kernel stack overflow",
-        blame="pointer",
-        use="fault",
-        weak=True,
-    ),
-    heading(
+    _trap(
         "CFI failure",
-        r"CFI failure (?:at " + r"(?P<function>[A-Za-z_]\w*)(?:\.[\w.]+)?\+0x" + r"|\()",
+        r"CFI failure (?:at [A-Za-z_][\w.]{0,127}\+0x|\()",
         "bug",
         "CFI failure",
-        blame="pointer",
-        use="fault",
     ),
     heading(
         "detected buffer overflow",
-        r"detected buffer overflow in |fortify_panic|memcpy: detected field-spanning",
+        r"detected buffer overflow",
         "out_of_bounds",
         "detected buffer overflow",
         use="fault",

@@ -1,73 +1,59 @@
 """WARN() and what stands behind it: refcounts, debug objects, kobjects, allocation sizes.
 
-kernel/panic.c (__warn), lib/refcount.c, lib/debugobjects.c, lib/kobject.c, mm/page_alloc.c.
+kernel/panic.c (__warn), lib/refcount.c, lib/debugobjects.c, lib/kobject.c, net/sched/sch_generic.c,
+mm/page_alloc.c.
 """
 
 from typing import Final
 
-from necropsy_analyzer.report.formats.heading import heading
+from necropsy_analyzer.report.formats.heading import Heading, heading
 
-_AT: Final = r"WARNING: (?:CPU: \d+ PID: \d+ )?(?:at )?"
+_AT: Final = r"WARNING: (?:CPU: \d{1,5} PID: \d{1,9} )?(?:at )?"
+
+
+def _at(
+    file: str,
+    mechanism: str,
+    title: str,
+    *,
+    use: str = "fault",
+    weak: bool = False,
+    pattern: str | None = None,
+) -> Heading:
+    return heading(
+        file,
+        _AT + r"\S{0,120}?" + (pattern or file.replace(".", r"\.")) + r":\d",
+        mechanism,
+        title,
+        use=use,
+        weak=weak,
+    )
+
 
 HEADINGS: Final = (
     heading(
         "refcount_t",
-        r"^refcount_t: (?P<what>[\w ;,-]+)",
+        r"^refcount_t: \w",
         "memory_corruption",
         "WARNING: refcount bug",
         use="fault",
     ),
-    heading(
-        "lib/refcount.c",
-        _AT + r"\S*lib/refcount\.c:\d+",
-        "memory_corruption",
-        "WARNING: refcount bug",
-        use="fault",
-    ),
-    heading(
-        "ODEBUG:",
-        r"ODEBUG: \w+ [\w ]+\(active state",
-        "warn",
-        "WARNING: ODEBUG bug",
-    ),
-    heading(
-        "lib/debugobjects.c",
-        _AT + r"\S*lib/debugobjects\.c:\d+",
-        "warn",
-        "WARNING: ODEBUG bug",
-    ),
-    heading(
-        "kernel/locking/lockdep",
-        _AT + r"\S*kernel/(?:locking/)?lockdep\.c:\d+",
-        "deadlock",
-        "WARNING: locking bug",
-        use="fault",
-    ),
-    heading(
+    _at("lib/refcount.c", "memory_corruption", "WARNING: refcount bug"),
+    heading("ODEBUG:", r"ODEBUG: \w{1,32} [\w ]{1,64}\(active state", "warn", "WARNING: ODEBUG bug"),
+    heading("lib/debugobjects.c", _AT + r"\S{0,80}?lib/debugobjects\.c:\d", "warn", "WARNING: ODEBUG bug"),
+    _at(
         "kernel/locking/",
-        _AT + r"\S*kernel/locking/\S+\.c:\d+",
         "deadlock",
         "WARNING: locking bug",
-        use="fault",
+        use="lockdep",
+        pattern=r"kernel/locking/\w{1,32}\.c",
     ),
-    heading(
-        "kernel/lockdep.c",
-        _AT + r"\S*kernel/lockdep\.c:\d+",
-        "deadlock",
-        "WARNING: locking bug",
-        use="fault",
-    ),
-    heading(
-        "lib/list_debug.c",
-        _AT + r"\S*lib/list_debug\.c:\d+",
-        "memory_corruption",
-        "list corruption",
-        use="fault",
-    ),
+    _at("kernel/lockdep.c", "deadlock", "WARNING: locking bug", use="lockdep"),
+    _at("lib/list_debug.c", "memory_corruption", "list corruption"),
     heading(
         "kobject",
-        r"kobject: '.*' \(\S+\): (?:is not initialized|tried to init|does not have)"
-        r"|kobject \(\S+\): tried to init an initialized object|kobject_add_internal failed",
+        r"kobject: '.{0,120}' \(\S{1,80}\): (?:is not initialized|tried to init|does not have)"
+        r"|kobject \(\S{1,80}\): tried to init an initialized object|kobject_add_internal failed",
         "warn",
         "WARNING: kobject bug",
         use="fault",
@@ -75,20 +61,30 @@ HEADINGS: Final = (
     ),
     heading(
         "NETDEV WATCHDOG",
-        r"NETDEV WATCHDOG: (?:CPU: \d+: )?(?P<device>\S+) \((?P<module>\S*)\): transmit queue \d+ timed out",
+        r"NETDEV WATCHDOG: (?:CPU: \d{1,5}: )?(?P<device>\S{1,64}) \((?P<module>[\w-]{0,64})\): "
+        r"transmit queue",
         "tx_timeout",
         "NETDEV WATCHDOG: transmit queue timed out",
         use="fault",
     ),
+    _at("net/sched/sch_generic.c", "tx_timeout", "NETDEV WATCHDOG: transmit queue timed out", weak=True),
+    heading(
+        "detected field-spanning",
+        r"detected field-spanning (?:read|write)",
+        "out_of_bounds",
+        "detected field-spanning copy",
+        use="fault",
+    ),
     heading(
         "WARNING: ",
-        _AT + r"\S+?:\d+ (?:\[?<?[0-9a-f]{8,16}>?\]? )?(?P<function>[A-Za-z_]\w*)(?:\.[\w.]+)?\+0x",
+        _AT + r"\S{1,120}?:\d{1,6} (?:at )?(?:\[?<?[0-9a-f]{8,16}>?\]? )?"
+        r"(?P<function>[A-Za-z_]\w{0,127})(?:\.[\w.]{1,64})?\+0x",
         "warn",
         "WARNING",
         blame="named",
         use="fault",
     ),
-    heading("WARNING: ", _AT + r"\S+?:\d+", "warn", "WARNING", use="fault"),
+    heading("WARNING: ", _AT + r"\S{1,120}?:\d{1,6}(?:\s|$)", "warn", "WARNING", use="fault"),
     heading(
         "WARNING: kernel stack",
         r"WARNING: kernel stack (?P<what>frame pointer|regs) at",
@@ -96,24 +92,24 @@ HEADINGS: Final = (
         "WARNING: kernel stack {what} has bad value",
         use="none",
     ),
-    heading("Badness at", r"Badness at \S+:\d+", "warn", "WARNING", use="fault"),
+    heading("Badness at", r"Badness at \S{1,120}:\d", "warn", "WARNING", use="fault"),
     heading(
         "RTNL: assertion failed",
-        r"RTNL: assertion failed at (?P<file>\S+)",
+        r"RTNL: assertion failed at \S",
         "warn",
         "RTNL: assertion failed",
         use="fault",
     ),
     heading(
         "nobody cared",
-        r"irq (?P<irq>\d+): nobody cared",
+        r"irq \d{1,6}: nobody cared",
         "warn",
         "irq: nobody cared",
         use="fault",
     ),
     heading(
         "page allocation failure",
-        r"page allocation failure: order:\d+",
+        r"page allocation failure: order:\d",
         "oom",
         "page allocation failure",
         use="leak",
@@ -121,14 +117,14 @@ HEADINGS: Final = (
     ),
     heading(
         "BUG: Dentry",
-        r"BUG: Dentry \S+ ?\{.*\} still in use",
+        r"BUG: Dentry \S{1,80} ?\{.{0,120}\} still in use",
         "memory_corruption",
         "BUG: Dentry still in use",
         use="fault",
     ),
     heading(
         "unregister_netdevice: waiting",
-        r"unregister_netdevice: waiting for (?P<device>\S+) to become free",
+        r"unregister_netdevice: waiting for (?P<device>\S{1,64}) to become free",
         "warn",
         "unregister_netdevice: waiting for a device to become free",
         use="none",
