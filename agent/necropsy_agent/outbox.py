@@ -189,7 +189,8 @@ class Outbox:
         with translated():
             free = self._pragma("freelist_count") - _SLACK_PAGES
             if free > _SLACK_PAGES:
-                self._db.execute(f"PRAGMA incremental_vacuum({free})").fetchall()
+                # A row without columns for each page: execute() would step once and free one.
+                self._db.executescript(f"PRAGMA incremental_vacuum({free});")
 
     def reconsider(self) -> None:
         """Let refused events be sent again: another agent or analyzer may know better."""

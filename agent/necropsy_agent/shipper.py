@@ -345,7 +345,8 @@ def _limit() -> None:
     ):
         _, hard = resource.getrlimit(limit)
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (most, most))
+        with suppress(OSError, ValueError):  # a sandbox may forbid it; the service manager has limits too
+            resource.setrlimit(limit, (most, most))
 
 
 def _shown(text: str) -> str:
