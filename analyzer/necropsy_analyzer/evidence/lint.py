@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from necropsy_analyzer.evidence.anchors import anchors, worth
+
 LITERAL_CHARACTERS: Final = 4
 """How long a literal every match must hold."""
 
@@ -48,7 +50,7 @@ def lint(pattern: str) -> list[str]:
     if tree.state.flags & ~re.UNICODE:
         return ["no inline flags: case matters, and lines are looked at one by one"]
     complaints = list(dict.fromkeys(_dialect(tree, repeated=False)))
-    if _longest(tree) < LITERAL_CHARACTERS:
+    if min(map(worth, anchors(pattern))) < LITERAL_CHARACTERS:
         complaints.append(
             f"no literal of {LITERAL_CHARACTERS} characters or more in every alternative: add words"
         )
@@ -123,39 +125,3 @@ def _anything(item: tuple[Any, Any]) -> bool:
         return False
     low, _, content = argument
     return bool(low == 0 and len(content) == 1 and content[0][0] is code.ANY)
-
-
-def _longest(tree: Iterable[tuple[Any, Any]]) -> int:
-    """Give the length of the longest literal that every match holds."""
-    return max(map(len, _runs(tree)), default=0)
-
-
-def _runs(tree: Iterable[tuple[Any, Any]]) -> Iterator[str]:
-    """Give literals that every match holds; of alternatives, the poorest."""
-    run = ""
-    for operation, argument in _ungrouped(tree):
-        if operation is code.LITERAL:
-            run += chr(argument)
-            continue
-        if operation is code.BRANCH:
-            # Literals before the alternatives belong to each of them; the parser takes common beginnings out.
-            before = [(code.LITERAL, ord(character)) for character in run]
-            yield min((max(_runs([*before, *branch]), key=len) for branch in argument[1]), key=len)
-        yield _telling(run)
-        run = ""
-        if operation in _REPEATS and argument[0] > 0:
-            yield from _runs(argument[2])
-    yield _telling(run)
-
-
-def _ungrouped(tree: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    for operation, argument in tree:
-        if operation is code.SUBPATTERN:
-            yield from _ungrouped(argument[3])
-        else:
-            yield operation, argument
-
-
-def _telling(run: str) -> str:
-    """Take a run of blanks and signs for none: every line has those."""
-    return run if sum(map(str.isalnum, run)) >= 2 else ""

@@ -250,8 +250,8 @@ class _Reader:
             self.complain(self._at("report"), "report: asks for nothing")
         for mechanism in sorted(set(test.mechanism) - self._known.mechanisms):
             self.complain(self._at("report"), f"report: no such mechanism: {mechanism}")
-        if test.depth < 0 or (test.depth and not (test.frames or test.not_frames)):
-            self.complain(self._at("report"), "report: `depth` is a number of frames, and goes with `frames`")
+        if test.depth < 0 or (test.depth and not (test.frames or test.not_frames or test.module)):
+            self.complain(self._at("report"), "report: `depth` counts frames, for `frames` and `module`")
         for patterns in (test.frames, test.not_frames, test.module, test.process, test.culprit):
             if any(not pattern.strip("*?") for pattern in patterns):
                 self.complain(self._at("report"), "report: a pattern that matches everything says nothing")

@@ -6,18 +6,24 @@ that none of them has an opinion about damaged UTF-8, and a line is what is betw
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, Final, Protocol
 
 import msgspec
+
+from necropsy_analyzer.evidence.anchors import scanned
 
 CHUNK_BYTES: Final = 64 << 10
 """How much is scanned at once: as much as the processor's caches hold beside the automaton."""
 
 KEPT_LINES: Final = 1000
 """Of a rule that hits more lines, the first so many are kept; all are counted."""
+
+
+_PATTERN_BITS: Final = 16
+_PATTERN: Final = (1 << _PATTERN_BITS) - 1
 
 
 class Hit(msgspec.Struct, frozen=True):
@@ -56,7 +62,6 @@ class Matcher:
         self.engine = engine
         self._rules = rules
         self._owner = [number for number, patterns in enumerate(rules) for _ in patterns]
-        self._compiled: dict[int, list[re.Pattern[bytes]]] = {}
 
     def scan(self, data: bytes) -> list[Hit]:
         """Give the rules that hit, in order of the first line they hit."""
@@ -77,13 +82,9 @@ class Matcher:
 
     def captures(self, rule: int, message: str) -> dict[str, str]:
         """Give the captures of a rule's first pattern that matches the message; empty if none does."""
-        compiled = self._compiled.get(rule)
-        if compiled is None:
-            compiled = [re.compile(pattern.encode()) for pattern in self._rules[rule]]
-            self._compiled[rule] = compiled
         line = message.encode("utf-8", "replace")
-        for pattern in compiled:
-            found = pattern.search(line)
+        for pattern in self._rules[rule]:
+            found = compiled(pattern).search(line)
             if found is not None:
                 return {
                     name: value.decode("utf-8", "replace")
@@ -115,13 +116,11 @@ def build(patterns: Sequence[str], dumped: bytes | None = None, prefer: str | No
 
 
 def engine_version() -> str:
-    """Name the engine to be had here and its version: what a compiled form is good for."""
-    for package in ("hyperscan", "google-re2"):
-        try:
-            return f"{package} {version(package)}"
-        except ModuleNotFoundError:
-            continue
-    return "none"
+    """Name the engine whose compiled form a cache may hold, and its version."""
+    try:
+        return f"hyperscan {import_module('hyperscan').__version__}"
+    except ImportError:
+        return "none"
 
 
 class _Nothing:
@@ -135,81 +134,112 @@ class _Nothing:
 
 
 class Hyperscan:
-    """Intel's automata (also Vectorscan): several lines a step."""
+    """Intel's automata (also Vectorscan): whole chunks a step.
+
+    Most patterns are looked for by their words alone (anchors.py), and `re` asks the rest of the lines
+    found: a thousand patterns of which some can begin anywhere are several times slower than a thousand
+    literals.
+    """
 
     name = "hyperscan"
 
     def __init__(self, patterns: Sequence[str], dumped: bytes | None = None) -> None:
         """Compile, or take up what `dump` gave. Raises EngineError, also where it cannot run here."""
+        self._patterns = patterns
+        self._asked: dict[int, Callable[..., object]] = {}
         try:
             self._module: Any = import_module("hyperscan")
         except ImportError as error:
             raise NoEngineError(f"no hyperscan here: {error}") from error
         try:
-            self._database = self._compile(patterns) if dumped is None else self._load(dumped)
+            self._database = self._compile() if dumped is None else self._load(dumped)
             # A compiled form from another processor is refused only when it scans.
             self._database.scan(b"\n", match_event_handler=lambda *_: None)
         except self._module.error as error:
             raise EngineError(f"hyperscan: {error}") from error
 
-    def _compile(self, patterns: Sequence[str]) -> Any:
+    def _compile(self) -> Any:
+        # Also what is found by its words must be a pattern that this engine takes.
+        forms = [scanned(pattern) for pattern in self._patterns]
+        self._exact = bytes(form is None for form in forms)
+        expressions = [
+            pattern if form is None else form for pattern, form in zip(self._patterns, forms, strict=True)
+        ]
         database = self._module.Database(mode=self._module.HS_MODE_BLOCK)
         database.compile(
-            expressions=[pattern.encode() for pattern in patterns],
-            ids=list(range(len(patterns))),
-            elements=len(patterns),
+            expressions=[expression.encode() for expression in expressions],
+            ids=list(range(len(expressions))),
+            elements=len(expressions),
             flags=self._module.HS_FLAG_MULTILINE,
         )
         return database
 
     def _load(self, dumped: bytes) -> Any:
-        database = self._module.loadb(dumped, self._module.HS_MODE_BLOCK)
+        count = len(self._patterns)
+        self._exact = dumped[:count]
+        database = self._module.loadb(dumped[count:], self._module.HS_MODE_BLOCK)
         database.scratch = self._module.Scratch(database)
         return database
 
     def dump(self) -> bytes:
-        """Give the compiled form."""
-        dumped: bytes = self._module.dumpb(self._database)
-        return dumped
+        """Give the compiled form: which patterns are scanned whole, and the engine's database."""
+        database: bytes = self._module.dumpb(self._database)
+        return self._exact + database
 
     def scan(self, data: bytes) -> Iterator[tuple[int, set[int]]]:
         """Scan messages joined with newlines."""
-        line, counted, begin = 0, 0, 0
-        ends: list[tuple[int, int]] = []
-        ended: dict[int, int] = {}
+        found: list[int] = []
+        append = found.append
 
         def matched(pattern: int, _start: int, end: int, _flags: int, _context: object) -> None:
-            # A pattern that ends in a repeat matches at every character of it; one hit a line is enough.
-            if end > ended.get(pattern, -1):
-                ended[pattern] = chunk.find(b"\n", end) % whole
-                ends.append((end, pattern))
+            append(end << _PATTERN_BITS | pattern)
 
-        scan = self._database.scan
-        while begin < len(data):
-            cut = begin + CHUNK_BYTES
-            if cut < len(data):
-                cut = data.rfind(b"\n", begin, cut) + 1 or data.find(b"\n", cut) + 1 or len(data)
-            chunk = data[begin:cut]
-            whole = len(chunk) + 1
+        scan, asked = self._database.scan, self._asked
+        line, counted = 0, 0
+        for begin, chunk in _chunks(data, CHUNK_BYTES):
             scan(chunk, match_event_handler=matched)
-            if ends:
-                ends.sort()
-                hit: set[int] = set()
-                at = -1
-                for end, pattern in ends:
-                    # The match lies in one line, and its last character is in that line.
-                    stop = begin + end - 1
-                    now = line + data.count(b"\n", counted, stop)
-                    line, counted = now, stop
-                    if now != at:
-                        if hit:
-                            yield at, hit
-                        at, hit = now, set()
+            if not found:
+                continue
+            found.sort()
+            start, stop = 0, -1
+            hit: set[int] = set()
+            seen: set[int] = set()
+            for key in found:
+                end = key >> _PATTERN_BITS
+                pattern = key & _PATTERN
+                if end > stop:
+                    if hit:
+                        line += data.count(b"\n", counted, begin + start)
+                        counted = begin + start
+                        yield line, hit
+                        hit = set()
+                    seen.clear()
+                    # A match ends in its line; it cannot reach over a newline.
+                    start = chunk.rfind(b"\n", 0, end - 1) + 1
+                    stop = chunk.find(b"\n", end - 1)
+                    stop = len(chunk) if stop < 0 else stop
+                elif pattern in seen:
+                    continue
+                seen.add(pattern)
+                ask = asked.get(pattern) or self._question(pattern)
+                if ask(chunk, start, stop) is not None:
                     hit.add(pattern)
-                yield at, hit
-                ends.clear()
-                ended.clear()
-            begin = cut
+            found.clear()
+            if hit:
+                line += data.count(b"\n", counted, begin + start)
+                counted = begin + start
+                yield line, hit
+
+    def _question(self, pattern: int) -> Callable[..., object]:
+        if self._exact[pattern]:
+            self._asked[pattern] = _certain
+        else:
+            self._asked[pattern] = compiled(self._patterns[pattern]).search
+        return self._asked[pattern]
+
+
+def _certain(*_: object) -> bool:
+    return True
 
 
 class Re2:
@@ -242,16 +272,28 @@ class Re2:
     def scan(self, data: bytes) -> Iterator[tuple[int, set[int]]]:
         """Scan messages joined with newlines."""
         match = self._lines.Match
-        line, begin = 0, 0
-        while begin < len(data):
-            cut = begin + (CHUNK_BYTES >> 4)
-            if cut < len(data):
-                cut = data.rfind(b"\n", begin, cut) + 1 or data.find(b"\n", cut) + 1 or len(data)
-            chunk = data[begin:cut]
+        line = 0
+        for _, chunk in _chunks(data, CHUNK_BYTES >> 4):
             if match(chunk):
                 for number, text in enumerate(chunk.split(b"\n")):
                     hit = match(text)
                     if hit:
                         yield line + number, set(hit)
             line += chunk.count(b"\n")
-            begin = cut
+
+
+def _chunks(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """Cut at line ends; give where each chunk begins, and the chunk."""
+    begin = 0
+    while begin < len(data):
+        cut = begin + size
+        if cut < len(data):
+            cut = data.rfind(b"\n", begin, cut) + 1 or data.find(b"\n", cut) + 1 or len(data)
+        yield begin, data[begin:cut]
+        begin = cut
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[bytes]:
+    """Give a pattern for Python's `re`, over bytes, to be asked of one line of many."""
+    return re.compile(pattern.encode(), re.MULTILINE)
