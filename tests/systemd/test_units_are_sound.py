@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -223,9 +224,12 @@ def test_every_file_is_named_with_its_place() -> None:
 
 
 def test_files_that_the_steps_install_are_there() -> None:
-    steps = re.findall(r"^ +install .*?(systemd/\S+)", README, re.MULTILINE)
+    steps = re.findall(r"^ +install .*?/opt/necropsy/share/necropsy/(systemd/\S+)", README, re.MULTILINE)
     assert len(steps) >= 6
     assert [name for name in steps if not (FOLDER.parent / name).is_file()] == []
+    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["shared-data"] == {"systemd": "share/necropsy/systemd"}
 
 
 def test_commands_of_the_agent_that_the_steps_use_exist() -> None:
