@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import zstandard
 
 from necropsy_agent import wire
 from necropsy_agent.wire import BatchHead, Body, Event
+from necropsy_analyzer.store import work
 from necropsy_analyzer.store.store import Store, sqlite_url
 
 NOW_NS = 1_795_000_000 * 10**9
@@ -95,6 +99,13 @@ class Analyzer:
 
     def start(self) -> None:
         """Start it and wait until it listens; after the first time on the same port."""
+        said = self.begin()
+        assert said.startswith("listening on "), self.log
+        self.url = said.split()[-1]
+        self._port = self.url.rpartition(":")[2]
+
+    def begin(self) -> str:
+        """Start it and give what it says first, nothing if it ends before."""
         with (self.folder / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [BIN / "necropsy", "serve", "--listen", f"127.0.0.1:{self._port}",
@@ -102,10 +113,7 @@ class Analyzer:
                 stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment(),
             )  # fmt: skip
         assert self._process.stdout is not None
-        said = self._process.stdout.readline()
-        assert said.startswith("listening on "), self.log
-        self.url = said.split()[-1]
-        self._port = self.url.rpartition(":")[2]
+        return self._process.stdout.readline()
 
     def environment(self) -> dict[str, str]:
         """Give the environment in which its commands run: what is made once is kept in its folder."""
@@ -114,6 +122,40 @@ class Analyzer:
     def kill(self) -> None:
         """End it at once (SIGKILL)."""
         self._ended("kill")
+
+    @contextmanager
+    def killed_when(self, due: Callable[[], bool], within_s: float) -> Iterator[None]:
+        """Kill it as soon as `due`, wherever it is then, but after `within_s` in any case; the block may go
+        on meanwhile, and ends when it is dead.
+        """
+        until_s = time.monotonic() + within_s
+
+        def strike() -> None:
+            while time.monotonic() < until_s and not due():
+                time.sleep(0.0002)
+            if self._process is not None:
+                self._process.kill()
+
+        killer = threading.Thread(target=strike)
+        killer.start()
+        yield
+        killer.join()
+        self.kill()
+
+    def diagnosed(self, within_s: float = 60.0) -> list[dict[str, Any]]:
+        """Wait until no host waits for its verdicts, and list the incidents."""
+        store = Store.open(sqlite_url(self.state))
+        until_s = time.monotonic() + within_s
+        try:
+            while True:
+                with store.read() as connection:
+                    if work.waiting(connection) == 0:
+                        break
+                assert time.monotonic() < until_s, f"no verdicts within {within_s:g} s:\n{self.log[-3000:]}"
+                time.sleep(0.05)
+        finally:
+            store.close()
+        return self.incidents()
 
     def stop(self) -> int:
         """End it as systemd does (SIGTERM); give its exit status."""
@@ -132,7 +174,9 @@ class Analyzer:
 
     def incidents(self, *options: str) -> list[dict[str, Any]]:
         """List its incidents."""
-        found: list[dict[str, Any]] = json.loads(self.run("incidents", "--format", "json", *options).stdout)
+        found: list[dict[str, Any]] = json.loads(
+            self.run("incidents", "--format", "json", "--limit", "9999", *options).stdout
+        )
         return found
 
     def _ended(self, how: str) -> int:

@@ -43,7 +43,7 @@ def on_terminal(tmp_path: Path) -> Callable[..., str]:
     def run(*arguments: object, **environment: str) -> str:
         ours, its = pty.openpty()
         child = subprocess.Popen(
-            [BIN / "necropsy", *map(str, arguments)], stdin=its, stdout=its, stderr=its,
+            [BIN / "necropsy", *map(str, arguments)], stdin=its, stdout=its, stderr=subprocess.DEVNULL,
             env={**os.environ, "TERM": "xterm", "XDG_CACHE_HOME": str(tmp_path), **environment},
         )  # fmt: skip
         os.close(its)
