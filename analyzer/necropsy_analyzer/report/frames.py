@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 
-
 _SHAPE: Final = "*?["
 _ANSWERS: Final = 65536
 """So many functions' answers are kept by each test."""
@@ -22,8 +21,9 @@ _ANSWERS: Final = 65536
 class FrameModel(msgspec.Struct, dict=True):
     """Classes of functions, and for each use the classes that are passed over.
 
-    `classes` maps a class to the shell patterns of its functions (`!name` is an exception), `uses` a use to names of classes. Functions
-    are compared without compiler suffix.
+    `classes` maps a class to the shell patterns of its functions, `!name` for one that a pattern of the class
+    catches and that is not of its kind; `uses` maps a use to names of classes. Functions are compared without
+    compiler suffix.
     """
 
     classes: dict[str, tuple[str, ...]] = {}
