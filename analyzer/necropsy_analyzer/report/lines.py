@@ -12,6 +12,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from necropsy_analyzer.report.journal import entry_lines
 from necropsy_analyzer.report.report import Log, LogLine
 from necropsy_analyzer.report.windows import pieces
@@ -65,6 +67,7 @@ _RECORD_HEAD: Final = re.compile(
 )
 _CONTINUED: Final = re.compile(r" [A-Z_][A-Z0-9_]{0,63}=")
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}[@-~]|[()][A-Z0-9]|[=>78cM])")
+_INDENTED: Final = " " * 8
 _HEX: Final = re.compile(r"\\x([0-9a-f]{2})")
 _MONTHS: Final = {
     name: number
@@ -88,6 +91,9 @@ class _Outer(NamedTuple):
     tagged: bool = False
 
 
+_BARE: Final = _Outer(0)
+
+
 def read(data: bytes) -> Log:
     """Read a log; never raises on content. What is wrong with the bytes stands in `Log.damage`."""
     damage: list[str] = []
@@ -98,14 +104,34 @@ def read(data: bytes) -> Log:
         raw_lines = (_ESCAPES.sub("", text) if "\x1b" in text else text).split("\n")
         if not raw_lines[-1]:
             raw_lines.pop()
-        cut += _read(raw_lines, first, tagged, lines)
+        bare: list[int] = []
+        start = len(lines)
+        cut += _read(raw_lines, first, tagged, lines, bare)
+        _tell_noise(lines, start, bare)
     if cut:
         damage.append(f"{cut} lines longer than {LINE_CHARACTERS} characters were cut")
     return Log(lines=tuple(lines), damage=tuple(damage))
 
 
-def _read(raw_lines: list[str], first: int, tagged: bool, lines: list[LogLine]) -> int:
-    """Append the messages of raw lines; give how many of them were cut."""
+def _tell_noise(lines: list[LogLine], start: int, bare: list[int]) -> None:
+    """Mark the lines of a console that bear no time between messages that do: other programs wrote them.
+
+    The kernel stamps each line; only dmesg indents the further lines of a message instead.
+    """
+    if not bare:
+        return
+    stamped = (place for place in range(start, len(lines)) if lines[place].time_s is not None)
+    first = next(stamped, None)
+    last = next((place for place in range(len(lines) - 1, start, -1) if lines[place].time_s is not None), 0)
+    if first is None:
+        return
+    for place in bare:
+        if first < place < last and not lines[place].text.startswith(_INDENTED):
+            lines[place] = structs.replace(lines[place], kernel=False)
+
+
+def _read(raw_lines: list[str], first: int, tagged: bool, lines: list[LogLine], bare: list[int]) -> int:
+    """Append the messages of raw lines; note the places of those without prefix; give how many were cut."""
     cut = 0
     record = False
     for number, whole in enumerate(raw_lines, first):
@@ -126,8 +152,8 @@ def _read(raw_lines: list[str], first: int, tagged: bool, lines: list[LogLine]) 
             _stamped(raw, number, stamp, None, lines)
         elif kmsg is not None:
             _kmsg(kmsg, raw, number, lines)
-        else:
-            _kept(raw, number, tagged, lines)
+        elif _kept(raw, number, tagged, lines):
+            bare.append(len(lines) - 1)
     return cut
 
 
@@ -201,8 +227,8 @@ def _kmsg(record: re.Match[str], raw: str, number: int, lines: list[LogLine]) ->
     )
 
 
-def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> None:
-    """Append the messages of a line that does not begin with printk's time."""
+def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> bool:
+    """Append the messages of a line that does not begin with printk's time; say whether it has no prefix."""
     outer = _outer(raw, tagged)
     text = raw[outer.start :]
     level = outer.level
@@ -210,7 +236,7 @@ def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> None:
         stamp = _PRINTK.match(text)
         if stamp is not None:
             _stamped(text, number, stamp, outer, lines)
-            return
+            return False
         inside = _INSIDE.search(text)
         if inside is not None:
             head = text[: inside.start()]
@@ -219,7 +245,7 @@ def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> None:
             stamp = _PRINTK.match(text, inside.start())
             if stamp is not None:
                 _stamped(text, number, stamp, outer, lines)
-            return
+            return False
         found = _LEVEL.match(text)
         if found is not None:
             level = int(found[1]) & 7
@@ -244,6 +270,7 @@ def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> None:
         )
         for part in parts
     )
+    return outer == _BARE and level is None and caller is None
 
 
 def _outer(raw: str, tagged: bool) -> _Outer:
