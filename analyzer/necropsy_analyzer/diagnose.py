@@ -147,7 +147,9 @@ def _mechanism(principal: Report | None, evidence: Sequence[Evidence], cause: st
             return item.mechanism
     if principal is not None:
         return principal.mechanism
-    return _strongest(telling, cause)[0].mechanism if telling else None
+    # Of equals the later one, nearer to the end.
+    closest = max(telling, key=lambda item: (item.supports.get(cause, 0.0), item.line), default=None)
+    return None if closest is None else closest.mechanism
 
 
 def _title(principal: Report | None, evidence: Sequence[Evidence], cause: str, unclean: bool) -> str | None:

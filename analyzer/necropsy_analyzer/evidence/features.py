@@ -4,8 +4,10 @@ Each finding's words and weights stand in rules/necropsy_rules/features.yaml; he
 a report of some kind says by itself stands in mechanisms.yaml.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Final
 
 from necropsy_agent import wire
@@ -41,7 +43,9 @@ _IDLE: Final = (
 _SELF_REPORTED: Final = 2.0
 _CLUE: Final = 0.7
 _SIGNATURES: Final = 3
-_IN_DOUBT: Final = frozenset({"O", "P"})
+_LOADERS: Final = frozenset({"modprobe", "insmod", "systemd-modules", "systemd-udevd", "(udev-worker)"})
+_FRAME: Final = re.compile(rb"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[([\w-]+)\]")
+_FRAMES: Final = 500
 
 
 def features(
@@ -60,6 +64,8 @@ def features(
         found.extend(_modules(scene, scene.principal, knowledge))
         found.extend(_address(scene, scene.principal, knowledge))
         found.extend(_signatures(scene, knowledge))
+    else:
+        found.extend(_frames(scene, knowledge))
     found.extend(_machine(scene, everything, knowledge))
     found.extend(_sequences(scene, everything, knowledge))
     found.extend(_end(scene, everything, knowledge, boot))
@@ -137,8 +143,12 @@ def _modules(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evi
     if near is not None:
         yield _finding("external-in-stack", knowledge, (scene, near.line), family="external")
         return
-    taint = set(report.tainted or "")
-    if taint & _IN_DOUBT:
+    if report.process in _LOADERS and any(
+        "+" in flags and _outside(flags) for flags in report.modules.values()
+    ):
+        yield _finding("external-loading", knowledge, (scene, report.first_line), family="external")
+        return
+    if _outside(report.tainted or ""):
         yield _finding("external-loaded", knowledge, family="external")
     elif report.release is not None:
         yield _finding("untainted", knowledge, family="external")
@@ -150,13 +160,28 @@ def is_external(module: str, report: Report, known: Features) -> bool:
     """Say whether a module is from outside the kernel tree: by its own taint, else by its name."""
     flags = report.modules.get(module)
     if flags is not None:
-        return bool(set(flags) & _IN_DOUBT)
-    if report.release is not None and not set(report.tainted or "") & _IN_DOUBT:
+        return _outside(flags)
+    if report.release is not None and not _outside(report.tainted or ""):
         return False
     if report.tainted and not any(flags for flags in report.modules.values()):
         # No list of modules; the kernel is tainted by some module, and this one is what failed.
         return True
     return any(fnmatchcase(module, pattern) for pattern in known.external)
+
+
+def _frames(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
+    """Look for external modules in what is left of a trace whose report was cut off."""
+    for found in islice(_FRAME.finditer(scene.text), _FRAMES):
+        module = found[1].decode("ascii", "replace")
+        if any(fnmatchcase(module, pattern) for pattern in knowledge.features.external):
+            line = scene.spoken[scene.text.count(b"\n", 0, found.start())]
+            yield _finding("external-in-stack", knowledge, (scene, line.number), family="external")
+            return
+
+
+def _outside(flags: str) -> bool:
+    """Say whether taint letters tell of a module from outside the tree (O) or a proprietary one (P)."""
+    return "O" in flags or "P" in flags
 
 
 def _external_frame(frame: Frame, report: Report, known: Features) -> bool:
