@@ -2,12 +2,14 @@
 
 import base64
 import zlib
+from pathlib import Path
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from necropsy_agent.records import pstore
 from necropsy_agent.records.compressed import LIMIT_BYTES, decompress
 
 _FRAMES = (
@@ -81,6 +83,19 @@ def test_whole_record(algorithm: str) -> None:
     opened = decompress(PACKED[algorithm])
     assert opened is not None
     assert (opened.text, opened.algorithm, opened.whole) == (TEXT, algorithm, True)
+
+
+@pytest.mark.parametrize("algorithm", PACKED)
+@pytest.mark.parametrize(
+    "name", ["dmesg-erst-7711745760018038785", "dmesg-efi_pstore-179500000000001", "dmesg-ramoops-0"]
+)
+def test_record_in_a_store_is_opened_and_its_algorithm_named(
+    algorithm: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{name}.enc.z").write_bytes(PACKED[algorithm])
+    (record,) = pstore.read(tmp_path)
+    assert [(part.was, part.blob.content()) for part in record.parts] == [(algorithm, TEXT)]
+    assert record.reason == "Panic"
 
 
 @pytest.mark.parametrize("algorithm", ["zlib", "deflate", "lzo", "lz4"])  # a zstd block comes whole or not
