@@ -43,12 +43,12 @@ PASSED_OVER = {
     "atomic": "__might_resched kmem_cache_alloc_node_noprof mutex_lock down_read schedule",
     "uninit": "_copy_to_iter strscpy aes_encrypt crypto_cipher_encrypt_one memcmp usb_submit_urb",
     "default": """
-        debug_print_object debug_check_no_obj_freed kfree call_rcu __init_work hrtimer_init
+        debug_print_object debug_check_no_obj_freed kfree call_rcu init_timer_key hrtimer_init
         free_pages_prepare
         """,
     "page": """
         bad_page free_pages_prepare get_page_from_freelist page_frag_free skb_release_data
-        folio_batch_move_lru
+        folio_batch_move_lru filemap_alloc_folio_noprof
         """,
     "stall": """
         lock_acquire kasan_check_range unwind_next_frame kmem_cache_alloc memcpy vprintk_emit native_halt
@@ -67,7 +67,7 @@ BLAMED = {
         crypto_gcm_init_common perf_trace_destroy bpf_trampoline_put bpf_prog_create_from_user
         ___bpf_prog_run __lock_task_sighand reserve_compress_blocks filemap_fault __pskb_pull_tail
         process_one_work expire_timers ext4_put_super btrfs_put_root usb_hub_create_port_device
-        get_page_from_freelist page_counter_cancel
+        get_page_from_freelist page_counter_cancel remove_wait_queue kcov_remote_start copy_highpage
         """,
     "wait": """
         synchronize_rcu rcu_barrier jbd2_log_wait_commit truncate_inode_pages_range write_cache_pages
@@ -80,11 +80,11 @@ BLAMED = {
     "lock_order": """
         __wake_up_common_lock try_to_wake_up __flush_workqueue kill_fasync down_trylock lock_sock_nested
         __queue_work console_unlock rtnetlink_rcv_msg fs_reclaim_acquire __might_fault vfs_setxattr
-        perf_trace_destroy
+        perf_trace_destroy __run_timer_base
         """,
     "atomic": "dput __alloc_skb pcpu_alloc_noprof vm_area_dup",
-    "uninit": "move_addr_to_user __skb_datagram_iter ___bpf_prog_run",
-    "default": "netdev_freemem rose_timer_expiry",
+    "uninit": "move_addr_to_user __skb_datagram_iter ___bpf_prog_run rng_recvmsg skcipher_walk_virt",
+    "default": "netdev_freemem rose_timer_expiry __init_work",
 }
 
 DISPATCHERS = """
