@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from necropsy_agent import wire
 from necropsy_analyzer.evidence.address import finding
 from necropsy_analyzer.evidence.evidence import Evidence
@@ -46,6 +48,7 @@ _SIGNATURES: Final = 3
 _LOADERS: Final = frozenset({"modprobe", "insmod", "systemd-modules", "systemd-udevd", "(udev-worker)"})
 _FRAME: Final = re.compile(rb"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[([\w-]+)\]")
 _FRAMES: Final = 500
+_ROOT: Final = re.compile(r"\sroot=(?:/dev/)?(\S+)")
 
 
 def features(
@@ -66,6 +69,7 @@ def features(
         found.extend(_signatures(scene, knowledge))
     else:
         found.extend(_frames(scene, knowledge))
+    found.extend(_root(scene, everything, knowledge))
     found.extend(_machine(scene, everything, knowledge))
     found.extend(_sequences(scene, everything, knowledge))
     found.extend(_end(scene, everything, knowledge, boot))
@@ -194,6 +198,21 @@ def _address(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evi
     name = finding(report.address, report.registers, noncanonical=report.mechanism == "gpf")
     if name is not None:
         yield _finding(name, knowledge, (scene, report.first_line), family="address")
+
+
+def _root(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
+    """Name the root device that was asked for, where no root was found: the kernel does not always say it again."""
+    report = scene.principal
+    if (report is None or report.mechanism != "no_root") and not any(
+        item.mechanism == "no_root" for item in seen
+    ):
+        return
+    place = scene.find(b"Command line: ")
+    asked = None if place is None else _ROOT.search(scene.spoken[place].text)
+    if place is None or asked is None:
+        return
+    found = _finding("root-asked-for", knowledge, (scene, scene.spoken[place].number), family="root")
+    yield msgspec.structs.replace(found, text=asked[0].strip(), culprit={"device": asked[1]})
 
 
 def _signatures(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
