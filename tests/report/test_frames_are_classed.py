@@ -290,6 +290,27 @@ STACKS = {
         ),
         "frob_release",
     ),
+    "a page is its owner's, whoever finds it broken": (
+        "BUG: Bad page state in process worker  pfn:12345\n"
+        "page: refcount:0 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x12345\n"
+        "page dumped because: PAGE_FLAGS_CHECK_AT_FREE flag(s) set\n"
+        "page last allocated via order 0, migratetype Unmovable, gfp_mask 0xc40(GFP_NOFS), pid 7, "
+        "tgid 7 (a), ts 6000, free_ts 5000\n"
+        + _stack(
+            "post_alloc_hook",
+            "get_page_from_freelist",
+            "__alloc_pages_noprof",
+            "folio_alloc_noprof",
+            "__filemap_get_folio",
+            "frob_get_page",
+            head="",
+        ).strip("\n")
+        + "\n"
+        + X86
+        + "\n"
+        + _stack("dump_stack_lvl", "bad_page", "free_unref_folios", "folios_put_refs", "other_write"),
+        "frob_get_page",
+    ),
     "a report in which everything only serves": (
         "BUG: unable to handle page fault for address: ffffc90000000000\n" + X86 + "\n"
         "RIP: 0010:memcpy_orig+0x54/0x110\n" + _stack("__wake_up", "complete"),

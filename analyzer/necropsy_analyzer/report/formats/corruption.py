@@ -7,9 +7,14 @@ from typing import Final
 
 from necropsy_analyzer.report.formats.heading import Heading, heading
 
+# mm/page_owner.c: a page is found broken by whoever comes next; to blame is whose page it was.
+_OWNER: Final = r"^page last allocated via "
 
-def _damage(literal: str, pattern: str, title: str, use: str = "fault") -> Heading:
-    return heading(literal, pattern, "memory_corruption", title, use=use)
+
+def _damage(
+    literal: str, pattern: str, title: str, *, use: str = "fault", trace: str | None = None
+) -> Heading:
+    return heading(literal, pattern, "memory_corruption", title, use=use, trace=trace)
 
 
 HEADINGS: Final = (
@@ -20,6 +25,7 @@ HEADINGS: Final = (
         r"BUG: Bad page state in process (?P<process>.{1,64}?) {1,8}pfn:",
         "BUG: Bad page state",
         use="page",
+        trace=_OWNER,
     ),
     _damage(
         "BUG: Bad page",
