@@ -41,14 +41,17 @@ class Parcels:
         self._db.close()
 
     def parcel(self, most_events: int, most_bytes: int) -> Parcel | None:
-        """Give the oldest batch that is not acknowledged, else a new one; None where nothing waits.
+        """Give the newest batch that is not acknowledged, else a new one; None where nothing waits.
 
-        A new batch takes what weighs most first. It is on disk with its id before it is given, so that a
-        batch that is sent again has the same id and the same events. An event larger than `most_bytes`
-        goes by itself.
+        There are several only where one was divided: its parts come before all else, so that what is wrong
+        with them is found soon. A new batch takes what weighs most first. It is on disk with its id before
+        it is given, so that a batch that is sent again has the same id and the same events. An event larger
+        than `most_bytes` goes by itself.
         """
         with transaction(self._db):
-            while batch := self._db.execute("SELECT row, id FROM batches ORDER BY row LIMIT 1").fetchone():
+            while batch := self._db.execute(
+                "SELECT row, id FROM batches ORDER BY row DESC LIMIT 1"
+            ).fetchone():
                 rows = self._db.execute(
                     "SELECT seq, line FROM events WHERE batch = ? ORDER BY seq", (batch[0],)
                 ).fetchall()
@@ -99,7 +102,7 @@ class Parcels:
         with transaction(self._db):
             self._db.execute("DELETE FROM batches WHERE row = ?", (parcel.row,))
             size = -(-len(seqs) // parts)
-            for at in range(0, len(seqs), size):
+            for at in reversed(range(0, len(seqs), size)):
                 self._batch(seqs[at : at + size])
 
     def refuse(self, seqs: Iterable[int], why: str) -> None:

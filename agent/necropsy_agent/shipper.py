@@ -73,6 +73,10 @@ class Undelivered(Exception):  # noqa: N818  # an outcome, told to the daemon
         self.retry_after_s = retry_after_s
 
 
+class _TooLongError(Exception):
+    """The whole exchange took too long; no TimeoutError, which httpx would take for one of its own."""
+
+
 class Problem(msgspec.Struct, frozen=True):
     """What an analyzer says is wrong (RFC 9457)."""
 
@@ -279,7 +283,7 @@ def _posting(server: Server) -> Iterator[Post]:
                         body=bytes(read[:_ANSWER_BYTES]),
                         retry_after=response.headers.get("retry-after"),
                     )
-            except TimeoutError as error:
+            except _TooLongError as error:
                 raise Undelivered(LATER, f"{server.url}: no answer within {whole_s:g} s") from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 why = str(error) or type(error).__name__
@@ -314,7 +318,7 @@ def _within(whole_s: float) -> Iterator[None]:
     """Bound a whole exchange: an analyzer that answers byte by byte would pass every single timeout."""
 
     def over(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
+        raise _TooLongError
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, whole_s)

@@ -18,7 +18,7 @@ import pytest
 import zstandard
 
 from necropsy_agent import wire
-from necropsy_agent.outbox import Outbox, Origin
+from necropsy_agent.outbox import Origin, Outbox
 from necropsy_agent.sources import Found
 from necropsy_agent.wire import Ack, Blob, CrashPart, CrashRecord, Event, KernelLog
 
@@ -161,7 +161,10 @@ class Site:
     def configure(self, url: str, **sections: Mapping[str, Any]) -> Path:
         """Write the configuration; sections are given by name."""
         lines = [f'root = "{self.root}"', f'state_dir = "{self.state}"']
-        tables = {"server": {"url": url, "token_file": "token"}, "sources": {"off": ["journal"]}}
+        tables: dict[str, Mapping[str, Any]] = {
+            "server": {"url": url, "token_file": "token"},
+            "sources": {"off": ["journal"]},
+        }
         for name, values in sections.items():
             tables[name] = {**tables.get(name, {}), **values}
         for name, values in tables.items():

@@ -25,7 +25,7 @@ DAMAGE: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "a page is garbage": lambda raw, chance: _over(raw, chance, chance.randbytes(4096)),
     "a page is zeroed": lambda raw, chance: _over(raw, chance, bytes(4096)),
     "a page is another's": lambda raw, chance: _over(raw, chance, raw[4096:8192]),
-    "bits have flipped": lambda raw, chance: _flipped(raw, chance),
+    "bits have flipped": lambda raw, chance: _flipped(raw, chance, 50),
     "it has another form": lambda raw, _: raw[:60] + b"\0\0\0\x63" + raw[64:],
 }
 
@@ -35,9 +35,9 @@ def _over(raw: bytes, chance: random.Random, page: bytes) -> bytes:
     return raw[:at] + page + raw[at + 4096 :]
 
 
-def _flipped(raw: bytes, chance: random.Random) -> bytes:
+def _flipped(raw: bytes, chance: random.Random, bits: int) -> bytes:
     damaged = bytearray(raw)
-    for _ in range(50):
+    for _ in range(bits):
         damaged[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
     return bytes(damaged)
 
