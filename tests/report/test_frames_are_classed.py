@@ -96,7 +96,8 @@ DISPATCHERS = """
 
 OPERATIONS = """
     do_exit ext4_file_write_iter kvm_vcpu_ioctl drm_ioctl sock_write_iter inet_sendmsg netlink_sendmsg
-    hub_event dummy_timer ip_list_rcv vfs_readlink ia32_setup_frame tty_ioctl proc_reg_read shrink_slab
+    hub_event __x64_sys_read vfs_statx dummy_timer ip_list_rcv vfs_readlink ia32_setup_frame tty_ioctl
+    proc_reg_read shrink_slab
     """
 
 
@@ -209,6 +210,12 @@ STACKS = {
         "RIP: 0010:_raw_spin_unlock_irqrestore+0x11/0x20\n"
         + _stack("frob_walk", "frob_shrink", "frob_write_iter", "vfs_write", "ksys_write", "__x64_sys_write"),
         "frob_write_iter",
+    ),
+    "a stall in an ioctl is the device's": (
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [worker:77]\n" + X86 + "\n"
+        "RIP: 0010:frob_spin+0x11/0x20\n"
+        + _stack("frob_start", "frob_ioctl", "__se_sys_ioctl", "__x64_sys_ioctl", "do_syscall_64"),
+        "frob_ioctl",
     ),
     "a stall in a page fault that a system call took": (
         "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [worker:77]\n" + X86 + "\n"
