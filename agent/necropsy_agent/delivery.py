@@ -26,6 +26,7 @@ _DENIED_FIRST_S: Final = 30.0
 _DENIED_MOST_S: Final = 900.0
 _FAULT_WAIT_S: Final = 1.0
 _HANGS_S: Final = 1200.0
+_STOP_S: Final = 3.0
 
 
 def pause_s(failures: int, *, denied: bool, retry_after_s: float | None, draw: float) -> float:
@@ -97,15 +98,14 @@ class Delivery:
         self._failed(why, now_s, contact, denied=status == DENIED)
 
     def stop(self) -> None:
-        """End the child; what it has in hand is sent again."""
-        if self._child is not None:
-            self._child.terminate()
-            try:
-                self._child.wait(5.0)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
-            self._child = None
+        """End the child; it gets a moment to finish, and what it has in hand then is sent again."""
+        child, self._child = self._child, None
+        if child is not None:
+            for end in (lambda: None, child.terminate, child.kill):
+                end()
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(_STOP_S)
+                    break
 
     def _failed(self, why: str, now_s: float, contact: Contact, *, denied: bool) -> None:
         self._failures += 1

@@ -54,7 +54,7 @@ def read(files: Iterable[Path], say: Say) -> Patterns:
             say(f"pattern {pattern[:80]!r} is not used: {error}")
             continue
         needed = literals_of(wide)
-        for literal in needed:
+        for literal in sorted(needed):
             literals.setdefault(literal.decode("latin-1"), []).append(len(patterns))
         if not needed:
             anywhere.append(len(patterns))
