@@ -7,6 +7,7 @@ was away does not come back as one), and is never shorter than the analyzer's Re
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -101,8 +102,9 @@ class Delivery:
         """End the child; it gets a moment to finish, and what it has in hand then is sent again."""
         child, self._child = self._child, None
         if child is not None:
-            for end in (lambda: None, child.terminate, child.kill):
-                end()
+            for end in (None, signal.SIGTERM, signal.SIGKILL):
+                if end is not None:
+                    child.send_signal(end)
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(_STOP_S)
                     break

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from re import _parser as syntax  # type: ignore[attr-defined]  # the only way to a pattern's literals
+from re import _parser as syntax  # the only way to a pattern's literals
 from typing import Any, Final
 
 import msgspec
