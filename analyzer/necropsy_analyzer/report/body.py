@@ -14,7 +14,8 @@ import msgspec
 from necropsy_analyzer.report.report import Frame, LogLine, Section
 from necropsy_analyzer.report.stack import frame_of, pointer_of, section_of
 
-_TAINT: Final = r"(?P<taint>Not tainted|Tainted: [A-Z ]{1,60}?)\s{1,10}"
+# RHEL writes dashes after the letters where the kernel is not changed by support.
+_TAINT: Final = r"(?P<taint>Not tainted|Tainted: [A-Z ]{1,60}?)\s[-r ]{0,48}"
 _RELEASE: Final = r"\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
 _CPU: Final = re.compile(
     r"\s{0,8}CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,9}) Comm: (?P<process>.{1,64}?) "
@@ -72,7 +73,7 @@ _REGISTERS: Final = 40
 _OUT_OF_TREE: Final = frozenset("OP")
 _MODULES_KEPT: Final = 1000
 _INTERRUPTED: Final = re.compile(
-    r"\s{0,8}(?:RIP|EIP|IP|NIP|pc|PC)\s?:|\s{0,8}PC is at | {0,8}R[A-Z0-9]{2}: "
+    r"\s{0,8}(?:RIP|EIP|IP|NIP|pc|PC)\s?:|NIP \[|\s{0,8}PC is at | {0,8}R[A-Z0-9]{2}: "
     r"| {0,8}[A-Z]{2,3}: {1,8}[0-9a-f]{8}"
 )
 

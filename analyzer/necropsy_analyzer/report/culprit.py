@@ -125,9 +125,9 @@ def _stack(heading: Heading, trace: Trace | None, body: Body) -> tuple[Frame, ..
     pointer = trace.ip if trace is not None else None
     if pointer is None and heading.blame == "pointer":
         pointer = body.ip
-    if pointer is None or heading.blame not in ("pointer", "stack"):
+    if pointer is None:
         return tuple(frames)
-    if heading.blame == "stack" and any(frame.function == pointer.function for frame in frames):
+    if heading.blame != "pointer" and any(frame.function == pointer.function for frame in frames):
         return tuple(frames)
     reliable = [frame for frame in frames if frame.reliable]
     if reliable and reliable[0].function == pointer.function:

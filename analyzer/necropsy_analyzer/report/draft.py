@@ -93,6 +93,7 @@ class Draft:
     def absorb(self, heading: Heading, found: re.Match[str], line: LogLine) -> None:
         """Take a heading as a part of this report."""
         self.lines.append(line)
+        self.ended = self.ended or _END.match(line.text) is not None
         self.last_s = line.time_s if line.time_s is not None else self.last_s
         if heading.fatal or _PANIC in line.text:
             self.fatal = True
@@ -111,7 +112,7 @@ def draft(heading: Heading, found: re.Match[str], line: LogLine, index: int, boo
         index=index,
         boot=boot,
         lines=[line],
-        fatal=heading.fatal,
+        fatal=heading.fatal or _PANIC in line.text,
         died=heading.mechanism in DYING,
         last_s=line.time_s,
     )
@@ -147,6 +148,9 @@ def owner(
 
     `active` are the reports still open, `earlier` all of this boot.
     """
+    if _END.match(line.text) is not None:
+        # `---[ end Kernel panic - not syncing: … ]---` says it again.
+        return next((known for known in reversed(earlier) if known.fatal), None)
     if _PANIC in line.text:
         text = found.string[found.start() :]
         return _policy(heading, text, line, earlier) or _last_words(heading, line, active)

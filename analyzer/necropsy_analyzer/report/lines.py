@@ -178,8 +178,10 @@ def _stamped(raw: str, number: int, stamp: re.Match[str], outer: _Outer | None, 
         if tag is not None:
             kernel = tag[1] is not None
             text = text[tag.end() :]
-        elif _DAEMON.match(text) is not None:
+        elif (daemon := _DAEMON.match(text)) is not None:
             kernel = False
+            if daemon.end() == len(text) and following is not None:  # it quotes a message
+                text, following = raw[start:], None
     lines.append(
         LogLine(
             number=number,
@@ -250,6 +252,7 @@ def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> bool:
         if found is not None:
             level = int(found[1]) & 7
             text = text[found.end() :]
+        outer = outer._replace(kernel=_DAEMON.match(text) is None)
     caller = None
     called = _CALLER.match(text)
     if called is not None:

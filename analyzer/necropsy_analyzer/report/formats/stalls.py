@@ -8,7 +8,7 @@ from typing import Final
 
 from necropsy_analyzer.report.formats.heading import Heading, heading
 
-_TASK: Final = r"(?:INFO: )?(?:task )?(?P<process>\S.{0,63}?):(?P<pid>\d{1,9})(?: <[^>]{0,80}>)? "
+_TASK: Final = r"(?:INFO: )?(?:task )?(?P<process>\S.{0,63}?):(?P<pid>\d{1,9}) "
 
 
 def _soft(pattern: str) -> Heading:
@@ -40,7 +40,7 @@ HEADINGS: Final = (
     _rcu("kthread starved for", r"rcu.{0,80}kthread starved for \d{1,12} jiffies", weak=True),
     heading(
         "blocked for more than",
-        _TASK + r"blocked (?:on .{0,80} )?for more than \d{1,9} seconds",
+        _TASK + r"blocked for more than \d{1,9} seconds",
         "hung_task",
         "INFO: task hung",
         use="wait",

@@ -117,7 +117,7 @@ HEADINGS: Final = (
     ),
     heading(
         "BUG: Dentry",
-        r"BUG: Dentry \S{1,80} ?\{.{0,120}\} still in use",
+        r"BUG: Dentry .{1,200} still in use",
         "memory_corruption",
         "BUG: Dentry still in use",
         use="fault",
