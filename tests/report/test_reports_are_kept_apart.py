@@ -87,10 +87,21 @@ def _panic(reason: str, *functions: str, cpu: int = 1, pid: int = 500, process: 
     header = HEADER.format(cpu=cpu, pid=pid, process=process, taint="Tainted: G             L")
     return [
         f"Kernel panic - not syncing: {reason}",
-        *([header, "Call Trace:", " <TASK>", " dump_stack_lvl+0x44/0x5c", " panic+0x118/0x2f4", *trace, " </TASK>"]
-          if trace else []),
+        *(
+            [
+                header,
+                "Call Trace:",
+                " <TASK>",
+                " dump_stack_lvl+0x44/0x5c",
+                " panic+0x118/0x2f4",
+                *trace,
+                " </TASK>",
+            ]
+            if trace
+            else []
+        ),
         f"---[ end Kernel panic - not syncing: {reason} ]---",
-    ]  # fmt: skip
+    ]
 
 
 def _log(*blocks: tuple[float, list[str]], stamps: bool = True) -> str:
@@ -114,37 +125,77 @@ STAMPS = pytest.mark.parametrize("stamps", [True, False], ids=["with time", "wit
     [
         (_oops("ring_next"), "Fatal exception", (), ("null_deref", "ring_next")),
         (_oops("ring_next"), "Fatal exception in interrupt", (), ("null_deref", "ring_next")),
-        (_oops("ring_next"), "Attempted to kill init! exitcode=0x00000009", ("do_exit",), ("null_deref", "ring_next")),
+        (
+            _oops("ring_next"),
+            "Attempted to kill init! exitcode=0x00000009",
+            ("do_exit",),
+            ("null_deref", "ring_next"),
+        ),
         (_warning("ring_stop"), "panic_on_warn set ...", ("__warn", "ring_stop"), ("warn", "ring_stop")),
         (_warning("ring_stop"), "kernel: panic_on_warn set ...", (), ("warn", "ring_stop")),
-        (_soft_lockup("spin_wait"), "softlockup: hung tasks", ("watchdog_timer_fn",), ("soft_lockup", "spin_wait_ioctl")),
-        (_hung("dd", 120, "bigfs_wait"), "hung_task: blocked tasks", ("watchdog",), ("hung_task", "bigfs_wait")),
         (
-            ["list_del corruption. prev->next should be ffff8db6c1befc00, but was ffff8db6c1befb40",
-             "------------[ cut here ]------------", "kernel BUG at lib/list_debug.c:59!",
-             "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI", *_oops("__list_del_entry_valid")[3:8],
-             " ring_drop+0xe/0x40", "---[ end trace 0000000000000000 ]---"],
-            "Fatal exception", (), ("memory_corruption", "ring_drop"),
+            _soft_lockup("spin_wait"),
+            "softlockup: hung tasks",
+            ("watchdog_timer_fn",),
+            ("soft_lockup", "spin_wait_ioctl"),
         ),
         (
-            ["mce: [Hardware Error]: CPU 1: Machine Check Exception: 5 Bank 7: be00000001010091",
-             "mce: [Hardware Error]: TSC 48fb6b305 ADDR 12345000 MISC 8c"],
-            "Fatal machine check", (), ("mce", None),
+            _hung("dd", 120, "bigfs_wait"),
+            "hung_task: blocked tasks",
+            ("watchdog",),
+            ("hung_task", "bigfs_wait"),
+        ),
+        (
+            [
+                "list_del corruption. prev->next should be ffff8db6c1befc00, but was ffff8db6c1befb40",
+                "------------[ cut here ]------------",
+                "kernel BUG at lib/list_debug.c:59!",
+                "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI",
+                *_oops("__list_del_entry_valid")[3:8],
+                " ring_drop+0xe/0x40",
+                "---[ end trace 0000000000000000 ]---",
+            ],
+            "Fatal exception",
+            (),
+            ("memory_corruption", "ring_drop"),
+        ),
+        (
+            [
+                "mce: [Hardware Error]: CPU 1: Machine Check Exception: 5 Bank 7: be00000001010091",
+                "mce: [Hardware Error]: TSC 48fb6b305 ADDR 12345000 MISC 8c",
+            ],
+            "Fatal machine check",
+            (),
+            ("mce", None),
         ),
         (
             ["Uhhuh. NMI received for unknown reason 2c on CPU 0."],
-            "NMI: Not continuing", ("unknown_nmi_error",), ("nmi", None),
+            "NMI: Not continuing",
+            ("unknown_nmi_error",),
+            ("nmi", None),
         ),
-        (["sysrq: Trigger a crash"], "sysrq triggered crash", ("sysrq_handle_crash",), ("sysrq", "sysrq_handle_crash")),
+        (
+            ["sysrq: Trigger a crash"],
+            "sysrq triggered crash",
+            ("sysrq_handle_crash",),
+            ("sysrq", "sysrq_handle_crash"),
+        ),
         (
             ["BUG: scheduling while atomic: qd/500/0x00000002"],
-            "scheduling while atomic", ("__schedule_bug", "__schedule", "ring_sync"), ("deadlock", "ring_sync"),
+            "scheduling while atomic",
+            ("__schedule_bug", "__schedule", "ring_sync"),
+            ("deadlock", "ring_sync"),
         ),
     ],
-)  # fmt: skip
+)
 def test_a_panic_that_only_obeys_belongs_to_what_it_obeys(
-    report: list[str], reason: str, functions: tuple[str, ...], expected: tuple[str, str | None], stamps: bool, reports: Reports
-) -> None:  # fmt: skip
+    report: list[str],
+    reason: str,
+    functions: tuple[str, ...],
+    expected: tuple[str, str | None],
+    stamps: bool,
+    reports: Reports,
+) -> None:
     log = _log((100.0, report), (100.5, _panic(reason, *functions)), stamps=stamps)
     assert _told(reports(log)) == [(*expected, True, False)]
 
@@ -206,8 +257,9 @@ def test_a_report_right_after_another_keeps_its_own_people(stamps: bool, reports
         stamps=stamps,
     )
     assert [(r.culprit, r.process, r.pid, r.cpu) for r in reports(log)] == [
-        ("ring_stop", "first", 11, 2), ("link_stop", "second", 22, 5),
-    ]  # fmt: skip
+        ("ring_stop", "first", 11, 2),
+        ("link_stop", "second", 22, 5),
+    ]
 
 
 def test_an_aftershock_alone_says_that_it_is_one(reports: Reports) -> None:
@@ -261,9 +313,11 @@ def test_all_hung_tasks_of_the_round_that_panicked_are_fatal_and_the_first_is_th
     )
     found = reports(log)
     assert [(r.process, r.pid, r.cpu, r.fatal, r.aftershock) for r in found] == [
-        ("dd", 120, None, False, False), ("cp", 121, None, True, False), ("sync", 122, None, True, False),
+        ("dd", 120, None, False, False),
+        ("cp", 121, None, True, False),
+        ("sync", 122, None, True, False),
         ("jbd2/sda1-8", 123, None, True, False),
-    ]  # fmt: skip
+    ]
     principal = principal_report(found)
     assert principal is not None
     assert principal.process == "cp"
@@ -289,15 +343,22 @@ BOOT = [
 @STAMPS
 def test_boots_are_counted(stamps: bool, reports: Reports) -> None:
     log = _log(
-        (0.0, BOOT), (3.0, _oops("ring_next")), (3.5, _panic("Fatal exception")),
-        (0.0, BOOT), (900.0, _soft_lockup("spin_wait")),
-        (0.0, BOOT), (1.0, ["all is well"]),
-        (0.0, BOOT), (2.0, _warning("ring_stop")),
+        (0.0, BOOT),
+        (3.0, _oops("ring_next")),
+        (3.5, _panic("Fatal exception")),
+        (0.0, BOOT),
+        (900.0, _soft_lockup("spin_wait")),
+        (0.0, BOOT),
+        (1.0, ["all is well"]),
+        (0.0, BOOT),
+        (2.0, _warning("ring_stop")),
         stamps=stamps,
-    )  # fmt: skip
+    )
     assert [(r.mechanism, r.boot, r.aftershock) for r in reports(log)] == [
-        ("null_deref", 0, False), ("soft_lockup", 1, False), ("warn", 3, False),
-    ]  # fmt: skip
+        ("null_deref", 0, False),
+        ("soft_lockup", 1, False),
+        ("warn", 3, False),
+    ]
 
 
 def test_a_log_that_begins_within_a_boot_counts_from_there(reports: Reports) -> None:
@@ -309,20 +370,54 @@ def test_a_log_that_begins_within_a_boot_counts_from_there(reports: Reports) -> 
     ("lines", "who"),
     [
         # The watchdog names the task; the header below is the CPU's that looked.
-        (["watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4", HEADER.format(cpu=3, pid=0, process="swapper/3", taint="Not tainted"),
-          "Call Trace:", " watchdog_hardlockup_check+0x1/0x9"], (None, None, 4)),
-        (_hung("dd", 120, "bigfs_wait") + ["NMI backtrace for cpu 2",
-          HEADER.format(cpu=2, pid=30, process="khungtaskd", taint="Not tainted"), "Call Trace:", " watchdog+0x1/0x9"],
-         ("dd", 120, None)),
-        (_soft_lockup("spin_wait", cpu=7, pid=4410, process="a b:c") , ("a b:c", 4410, 7)),
-        (["rcu: INFO: rcu_sched self-detected stall on CPU", "rcu: \t1-....: (1248 ticks this GP) idle=4b04/1/0x4 softirq=150/150",
-          "NMI backtrace for cpu 1", HEADER.format(cpu=1, pid=9, process="pump", taint="Not tainted"), "Call Trace:",
-          " <IRQ>", " nmi_cpu_backtrace+0x1/0x9", " </IRQ>", " asm_sysvec_apic_timer_interrupt+0x16/0x20", " pump_all+0x1/0x9",
-          " __x64_sys_write+0x1/0x9"], ("pump", 9, 1)),
-        (["BUG: Bad page state in process a b  pfn:12345", HEADER.format(cpu=6, pid=88, process="a b", taint="Not tainted"),
-          "Call Trace:", " bad_page+0x1/0x9", " qd_free+0x1/0x9"], ("a b", 88, 6)),
+        (
+            [
+                "watchdog: CPU3: Watchdog detected hard LOCKUP on cpu 4",
+                HEADER.format(cpu=3, pid=0, process="swapper/3", taint="Not tainted"),
+                "Call Trace:",
+                " watchdog_hardlockup_check+0x1/0x9",
+            ],
+            (None, None, 4),
+        ),
+        (
+            [
+                *_hung("dd", 120, "bigfs_wait"),
+                "NMI backtrace for cpu 2",
+                HEADER.format(cpu=2, pid=30, process="khungtaskd", taint="Not tainted"),
+                "Call Trace:",
+                " watchdog+0x1/0x9",
+            ],
+            ("dd", 120, None),
+        ),
+        (_soft_lockup("spin_wait", cpu=7, pid=4410, process="a b:c"), ("a b:c", 4410, 7)),
+        (
+            [
+                "rcu: INFO: rcu_sched self-detected stall on CPU",
+                "rcu: \t1-....: (1248 ticks this GP) idle=4b04/1/0x4 softirq=150/150",
+                "NMI backtrace for cpu 1",
+                HEADER.format(cpu=1, pid=9, process="pump", taint="Not tainted"),
+                "Call Trace:",
+                " <IRQ>",
+                " nmi_cpu_backtrace+0x1/0x9",
+                " </IRQ>",
+                " asm_sysvec_apic_timer_interrupt+0x16/0x20",
+                " pump_all+0x1/0x9",
+                " __x64_sys_write+0x1/0x9",
+            ],
+            ("pump", 9, 1),
+        ),
+        (
+            [
+                "BUG: Bad page state in process a b  pfn:12345",
+                HEADER.format(cpu=6, pid=88, process="a b", taint="Not tainted"),
+                "Call Trace:",
+                " bad_page+0x1/0x9",
+                " qd_free+0x1/0x9",
+            ],
+            ("a b", 88, 6),
+        ),
     ],
-)  # fmt: skip
+)
 def test_who_and_where_are_those_of_the_victim(
     lines: list[str], who: tuple[str | None, int | None, int | None], reports: Reports
 ) -> None:
