@@ -20,7 +20,7 @@ import zstandard
 
 from necropsy_agent import wire
 from necropsy_agent.wire import BatchHead, Body, Event
-from necropsy_analyzer.store import work
+from necropsy_analyzer.store import hosts, work
 from necropsy_analyzer.store.store import Store, sqlite_url
 
 NOW_NS = 1_795_000_000 * 10**9
@@ -123,6 +123,11 @@ class Analyzer:
         """End it at once (SIGKILL)."""
         self._ended("kill")
 
+    def shown(self, number: int) -> dict[str, Any]:
+        """Show one incident."""
+        incident: dict[str, Any] = json.loads(self.run("show", str(number), "--format", "json").stdout)
+        return incident
+
     @contextmanager
     def killed_when(self, due: Callable[[], bool], within_s: float) -> Iterator[None]:
         """Kill it as soon as `due`, wherever it is then, but after `within_s` in any case; the block may go
@@ -170,7 +175,11 @@ class Analyzer:
 
     def enroll(self, name: str) -> str:
         """Enroll a host and give its token."""
-        return self.run("hosts", "enroll", name).stdout.strip()
+        store = Store.open(sqlite_url(self.state))
+        with store.write() as connection:
+            token = hosts.enroll(connection, name, labels={}, now_ns=time.time_ns())
+        store.close()
+        return token
 
     def incidents(self, *options: str) -> list[dict[str, Any]]:
         """List its incidents."""

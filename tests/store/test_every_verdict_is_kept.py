@@ -30,16 +30,18 @@ def test_a_new_verdict_is_a_revision_and_the_same_again_is_none(store: Store) ->
         assert incidents.considered(connection, number) is None
     assert _revise(store, number, FIRST, ["e1"]) == 1
     assert _revise(store, number, SECOND, ["e2", "e1"]) == 2
-    assert _revise(store, number, SECOND, ["e1", "e2", "e3"]) is None
+    assert _revise(store, number, SECOND, ["e1", "e2"]) is None
+    assert _revise(store, number, SECOND, ["e1", "e2", "e3"]) == 3
     with store.read() as connection:
         one = incidents.one(connection, number)
         kept = incidents.every_revision(connection, number)
         considered = incidents.considered(connection, number)
     assert one is not None
-    assert (one.revision, one.verdict) == (2, SECOND)
+    assert (one.revision, one.verdict) == (3, SECOND)
     assert [(item.n, item.verdict, item.made_of) for item in kept] == [
         (1, FIRST, ("e1",)),
         (2, SECOND, ("e1", "e2")),
+        (3, SECOND, ("e1", "e2", "e3")),
     ]
     assert considered == incidents.digest(["e3", "e2", "e1"], "m1", "a"), "what was looked at is remembered"
     assert considered != incidents.digest(["e1", "e2", "e3"], "m2", "a"), "other rules look again"

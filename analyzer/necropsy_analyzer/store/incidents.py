@@ -145,23 +145,26 @@ def revise(
     digest: bytes,
     now_ns: int,
 ) -> int | None:
-    """Add a revision and give its number; None where it says the same as the last one."""
+    """Add a revision and give its number; None where it says the same as the last one, of the same events.
+
+    More evidence that changes nothing is worth a revision: it says what the verdict now stands on.
+    """
     row = connection.execute(
-        select(incidents.c.revision, revisions.c.verdict)
+        select(incidents.c.revision, revisions.c.verdict, revisions.c.made_of)
         .outerjoin(revisions, _latest())
         .where(incidents.c.id == incident)
         .with_for_update(of=incidents)
     ).one()
-    encoded = msgspec.json.encode(verdict)
+    encoded, events = msgspec.json.encode(verdict), msgspec.json.encode(sorted(made_of)).decode()
     number: int | None = None
-    if row.verdict != encoded:
+    if (row.verdict, row.made_of) != (encoded, events):
         number = int(row.revision) + 1
         connection.execute(
             insert(revisions).values(
                 incident=incident,
                 n=number,
                 made_ns=now_ns,
-                made_of=msgspec.json.encode(sorted(made_of)).decode(),
+                made_of=events,
                 cause=verdict.cause,
                 confidence=verdict.confidence,
                 fatal=verdict.fatal,

@@ -155,7 +155,11 @@ def _prepare_file(database: str | None, create: bool) -> None:
         raise StoreError(f"there is no store at {path}: run 'necropsy serve', or give its --state-dir")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # One that exists is not touched: closing it would end this process's locks on it, also those of
+        # another open store (https://www.sqlite.org/howtocorrupt.html section 2.2).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise StoreError(
             f"the store {path} cannot be opened ({error.strerror}): give another --state-dir"
