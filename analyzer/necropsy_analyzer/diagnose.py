@@ -23,6 +23,7 @@ from necropsy_analyzer.verdict.fuse import fuse
 from necropsy_analyzer.verdict.verdict import Culprit, Kernel, Proof, Ranked, Verdict
 
 SILENT: Final = "unknown.silent"
+_DUMPED: Final = "a kernel died and left a vmcore"
 _SHOWN_PROBABILITY: Final = 0.005
 _SHOWN_PROOFS: Final = 20
 
@@ -35,10 +36,13 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of one death. `input` names it in the verdict; `boot` tells how the boot ended."""
+    """All that is known of one death. `input` names it in the verdict; `boot` tells how the boot ended;
+    `vmcores` are the heads of its memory images.
+    """
 
     input: str
     artifacts: tuple[Artifact, ...] = ()
+    vmcores: tuple[wire.VmcoreReport, ...] = ()
     boot: wire.Boot | None = None
     hardware: tuple[wire.HardwareEvent, ...] = ()
     damage: tuple[str, ...] = ()
@@ -60,14 +64,19 @@ def diagnose(case: Case, knowledge: Knowledge) -> Verdict:
     cause = ranking[0].cause
     principal = principal_report(reports)
     unclean = case.boot is not None and case.boot.end == "unclean"
+    # CRASHTIME is noted by a kernel that hands over to its capture kernel, and by no other.
+    dumped = any(vmcore.crash_wall_ns is not None for vmcore in case.vmcores)
     mechanism = _mechanism(principal, evidence, cause)
     if mechanism is None and unclean and not reports:
         mechanism = "reset_no_log"
     return Verdict(
         input=case.input,
         crashed=bool(reports) or any(item.fault or item.fatal for item in evidence),
-        fatal=unclean or any(report.fatal for report in reports) or any(item.fatal for item in evidence),
-        title=_title(principal, evidence, cause, unclean),
+        fatal=unclean
+        or dumped
+        or any(report.fatal for report in reports)
+        or any(item.fatal for item in evidence),
+        title=_title(principal, evidence, cause, unclean) or (_DUMPED if dumped else None),
         mechanism=mechanism,
         cause=cause,
         confidence=round(ranking[0].probability, 4),
@@ -79,7 +88,7 @@ def diagnose(case: Case, knowledge: Knowledge) -> Verdict:
         culprit=_culprit(principal, evidence, cause),
         fingerprint=None if principal is None else fingerprint(principal),
         stack=() if principal is None else tuple(f.function for f in principal.stack if f.reliable),
-        kernel=_kernel(reports, principal),
+        kernel=_kernel(reports, principal, case.vmcores),
         evidence=_proofs(evidence, cause, case.artifacts, starts),
         action=_action(evidence, cause, knowledge),
         model=knowledge.model.version,
@@ -180,13 +189,16 @@ def _culprit(principal: Report | None, evidence: Sequence[Evidence], cause: str)
     return msgspec.convert(found, Culprit)
 
 
-def _kernel(reports: Sequence[Report], principal: Report | None) -> Kernel:
+def _kernel(
+    reports: Sequence[Report], principal: Report | None, vmcores: Sequence[wire.VmcoreReport]
+) -> Kernel:
     ordered = ([principal] if principal is not None else []) + list(reports)
 
     def first(field: str) -> str | None:
         return next((value for report in ordered if (value := getattr(report, field)) is not None), None)
 
-    return Kernel(release=first("release"), tainted=first("tainted"), hardware=first("hardware"))
+    release = first("release") or next((vmcore.release for vmcore in vmcores if vmcore.release), None)
+    return Kernel(release=release, tainted=first("tainted"), hardware=first("hardware"))
 
 
 def _proofs(

@@ -92,6 +92,11 @@ def truth(crash: str) -> dict[str, Any]:
     return known
 
 
+def died_s(crash: str) -> int:
+    """Give the second in which the kernel wrote the recorded crash into pstore."""
+    return int(min(truth(crash)["origin"]["pstore_mtime_s"].values()))
+
+
 @pytest.fixture
 def machine(tmp_path: Path, analyzer: Analyzer) -> Callable[[str], Machine]:
     """Set up hosts of a running analyzer by name."""

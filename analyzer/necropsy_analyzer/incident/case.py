@@ -59,6 +59,7 @@ def case_of(host: str, boot: str, events: Iterable[Event]) -> Case:
     return Case(
         input=name_of(host, boot),
         artifacts=tuple(_bounded(artifact, damage) for artifact in artifacts),
+        vmcores=tuple(vmcores),
         boot=next_boot,
         hardware=tuple(hardware[-HARDWARE_EVENTS:]),
         damage=tuple(damage),
