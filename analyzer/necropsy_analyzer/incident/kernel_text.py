@@ -11,7 +11,8 @@ from typing import Final
 
 from necropsy_agent.wire import KernelLog
 
-_HEAD: Final = re.compile(r"(\d{1,9}),(\d{1,19}),(\d{1,19}),[^;]*?(?:,caller=([TC]\d+))?;")
+_HEAD: Final = re.compile(r"(\d{1,9}),(\d{1,19}),(\d{1,19}),([^;]*);")
+_CALLER: Final = re.compile(r"(?:^|,)caller=([TC]\d+)(?:,|$)")
 _ESCAPE: Final = re.compile(r"\\x([0-9a-f]{2})")
 _LEVELS: Final = 7
 
@@ -29,10 +30,11 @@ def kernel_text(logs: Iterable[KernelLog]) -> tuple[bytes, tuple[str, ...]]:
             if found is None:
                 strange += 1
                 continue
-            prefix, sequence, time_us, caller = found.groups()
+            prefix, sequence, time_us, flags = found.groups()
+            caller = _CALLER.search(flags)
             message = record[found.end() :].split("\n ", 1)[0]
             seconds, micros = divmod(int(time_us), 10**6)
-            mark = f"[{caller:>7}]" if caller else ""
+            mark = f"[{caller.group(1):>7}]" if caller else ""
             head = f"<{int(prefix) & _LEVELS}>[{seconds:5d}.{micros:06d}]{mark} "
             ordered[int(sequence)] = head + _unescaped(message)
     if strange:
