@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CRASH ?= null-deref@6.1
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .PHONY: help run test lint types format bench lab wheel clean
@@ -13,8 +14,8 @@ help:            ## List the targets.
 run: $(VENV)/.run       ## Analyzer on loopback, agent over a recorded crash, the verdict; ONCE=1 stops after it.
 	@$(BIN)/python fixtures/replay.py $(if $(ONCE),--once) 'fixtures/crashes/$(CRASH)'
 
-test: $(VENV)/.test     ## Install what the tests need and run them all.
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.test     ## Install what the tests need and run them all, by file in WORKERS processes.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.test     ## Style, import order, the rules.
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """A verdict is made when evidence has arrived and again when more has; what fails is tried again."""
 
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -130,9 +131,11 @@ def test_a_running_worker_is_woken_and_stopped(
     worker.start()
     arrive(_unclean(sender))
     worker.wake()
-    while not _revisions(store, 1):
+    until_s = time.monotonic() + 60
+    while not _revisions(store, 1) and time.monotonic() < until_s:
         pass
     assert worker.stop(60)
+    assert len(_revisions(store, 1)) == 1
 
 
 NOISE = st.binary(max_size=60).map(lambda noise: {"text": noise.decode("latin-1")}) | st.recursive(
