@@ -23,7 +23,9 @@ DYING: Final = frozenset(
 )  # fmt: skip
 """Mechanisms of an oops: the running task is killed, and what it held stays held."""
 
-_LINES: Final = 1500
+LINES: Final = 1500
+"""So many lines of one report are read."""
+
 _FOREIGN_LINES: Final = 150
 _NEAR_LINES: Final = 400
 _SILENCE_S: Final = 4.0
@@ -78,7 +80,7 @@ class Draft:
 
     def over(self, line: LogLine) -> bool:
         """Say whether a line comes too late to be a part of the report."""
-        if self.ended or len(self.lines) > _LINES or self.foreign > _FOREIGN_LINES:
+        if self.ended or len(self.lines) > LINES or self.foreign > _FOREIGN_LINES:
             return True
         if line.time_s is None or self.last_s is None:
             return False

@@ -21,7 +21,7 @@ REPORTS: Final = 2000
 
 _EARLIER: Final = 64
 _PREAMBLE_LINES: Final = 100
-_BANNER: Final = re.compile(r"Linux version \d+\.\d+")
+_BANNER: Final = "Linux version "
 # kernel/module/main.c, check_modinfo() and set_license()
 _TAINTS: Final = re.compile(
     r"^([\w-]{1,64}): (?:loading out-of-tree module taints kernel|module license '.{1,40}' taints kernel)",
@@ -125,7 +125,7 @@ class _Boots:
         """
         time_s = line.time_s
         back = time_s is not None and time_s + 5.0 < self._last_s and time_s < 60.0
-        banner = (reported or self._since > _PREAMBLE_LINES) and _BANNER.match(line.text) is not None
+        banner = line.text.startswith(_BANNER) and (reported or self._since > _PREAMBLE_LINES)
         self._since += 1
         if time_s is not None:
             self._last_s = time_s

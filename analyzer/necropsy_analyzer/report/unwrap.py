@@ -7,19 +7,19 @@ What is given back is bounded, so that a decompression bomb ends as a partial an
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Any, Final
 
 LIMIT_BYTES: Final = 256 << 20
 """How much is given back at most."""
 
 _DEPTH: Final = 2
-_CHUNK_BYTES: Final = 1 << 16
+# A chunk of zstd expands to 16 MiB at most (128 KiB for four bytes); the others give bounded pieces.
+_CHUNK_BYTES: Final = 512
+_HEAD_BYTES: Final = 32
+_MEMBERS: Final = 65_536
+_PIECE_BYTES: Final = 1 << 20
 _ZSTD_WINDOW_BYTES: Final = 128 << 20
-
-
-class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 def unwrap(data: bytes) -> tuple[bytes, tuple[str, ...]]:
@@ -48,45 +48,56 @@ def _format(data: bytes) -> str | None:
     return None
 
 
-def _starter(name: str) -> Callable[[], _Decompressor]:
+def _member(name: str) -> Any:
     if name == "gzip":
-        return lambda: zlib.decompressobj(wbits=31)
+        return zlib.decompressobj(wbits=31)
     if name == "bzip2":
-        return bz2.BZ2Decompressor
+        return bz2.BZ2Decompressor()
     if name in ("xz", "lzma"):
-        return lambda: lzma.LZMADecompressor(memlimit=LIMIT_BYTES)
+        return lzma.LZMADecompressor(memlimit=LIMIT_BYTES)
     import zstandard
 
-    return lambda: zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+
+
+def _pieces(name: str, member: Any, chunk: bytes) -> Iterator[bytes]:
+    """Give what a chunk decompresses to, in pieces of bounded size."""
+    if name == "zstd":
+        yield member.decompress(chunk)
+        return
+    yield member.decompress(chunk, _PIECE_BYTES)
+    if name == "gzip":
+        while member.unconsumed_tail and not member.eof:
+            yield member.decompress(member.unconsumed_tail, _PIECE_BYTES)
+        return
+    while not member.eof and not member.needs_input:
+        yield member.decompress(b"", _PIECE_BYTES)
 
 
 def _opened(name: str, data: bytes) -> tuple[bytes, list[str]]:
     """Decompress all members of one stream; stop at the first damage or at the limit."""
-    start = _starter(name)
-    member = start()
+    member = _member(name)
     out: list[bytes] = []
-    size = position = 0
+    size = position = members = 0
     while position < len(data):
         chunk = data[position : position + _CHUNK_BYTES]
         position += len(chunk)
         try:
-            piece = member.decompress(chunk)
+            for piece in _pieces(name, member, chunk):
+                out.append(piece)
+                size += len(piece)
+                if size > LIMIT_BYTES:
+                    return b"".join(out)[:LIMIT_BYTES], [f"{name}: cut at {LIMIT_BYTES >> 20} MiB"]
         except Exception as error:  # noqa: BLE001, RUF100 - each library has errors of its own
             return b"".join(out), [f"{name}: damaged after {size} bytes: {error}"]
-        out.append(piece)
-        size += len(piece)
-        if size > LIMIT_BYTES:
-            return b"".join(out)[:LIMIT_BYTES], [f"{name}: cut at {LIMIT_BYTES >> 20} MiB"]
-        if getattr(member, "eof", False):
-            position -= len(getattr(member, "unused_data", b""))
-            rest = data[position:]
-            if not rest.strip(b"\0"):
+        if member.eof:
+            position -= len(member.unused_data)
+            members += 1
+            following = data[position : position + _HEAD_BYTES]
+            if not following.strip(b"\0") and not data[position:].strip(b"\0"):
                 return b"".join(out), []
-            if _format(rest) != name:
-                return b"".join(out), [f"{name}: {len(rest)} bytes after its end were not read"]
-            member = start()
-    if getattr(member, "eof", False):
-        return b"".join(out), []
-    if name == "gzip":
-        out.append(getattr(member, "flush", bytes)())
+            if _format(following) != name or members == _MEMBERS:
+                unread = len(data) - position
+                return b"".join(out), [f"{name}: {unread} bytes after its end were not read"]
+            member = _member(name)
     return b"".join(out), [f"{name}: ends too early, {size} bytes were read"]

@@ -68,5 +68,5 @@ def heading(
     )
 
 
-FUNCTION = r"\[?<?(?:[0-9a-f]{8,16}>?\]? )?(?P<function>[A-Za-z_]\w*)(?:\.[\w.]+)?\+0x"
+FUNCTION = r"\[?<?(?:[0-9a-f]{8,16}>?\]? )?(?P<function>[A-Za-z_]\w{0,127})(?:\.[\w.]{1,64})?\+0x"
 """A symbol with its offset, as %pS prints it, with or without an address before."""

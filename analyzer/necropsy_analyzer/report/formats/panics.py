@@ -74,7 +74,7 @@ HEADINGS: Final = (
     _panic(r"corrupted stack end", "stack_overflow", "corrupted stack end", "wait"),
     _panic(r"[Kk]ernel stack overflow", "stack_overflow", "kernel stack overflow"),
     _panic(r"Fatal exception", "panic_other", "Fatal exception"),
-    _panic(r"(?P<what>\S.{0,80}?)\s{0,8}(?:$|0x|\d{4,})", "panic_other", "kernel panic: {what}"),
+    _panic(r"(?P<what>\S.{0,80}?)\s{0,8}(?:$|0x|\d{4})", "panic_other", "kernel panic: {what}"),
     heading(
         "Kernel panic",
         r"Kernel panic - not syncing",
