@@ -111,6 +111,13 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "slab-already-free": {
         "mechanism": "memory_corruption", "culprit": "rdesc_drop", "process": "insmod", "tainted": "OE",
     },
+    "slab-of-6.12": {
+        "mechanism": "memory_corruption", "culprit": "rdesc_free", "process": "insmod", "cpu": 1,
+        "tainted": "BOE", "modules": {"rdesc": "OE+"},
+    },
+    "jump-into-data": {
+        "mechanism": "bad_page_fault", "culprit": "rx_complete", "culprit_module": "rxd", "process": "rxd",
+    },
 }  # fmt: skip
 
 

@@ -101,7 +101,8 @@ class Body:
     """What the lines of one report tell.
 
     `headers` say who ran where, in order; `release` and `tainted` are those of the first that has them.
-    `external` are out-of-tree and proprietary modules, `stalled` the CPUs that RCU waits for.
+    `external` are out-of-tree and proprietary modules, `stalled` the CPUs that RCU waits for. `jumped`: `ip`
+    is no function, but where a wrong call led.
     """
 
     traces: list[Trace] = field(default_factory=list)
@@ -112,6 +113,7 @@ class Body:
     hardware: str | None = None
     workqueue: str | None = None
     address: int | None = None
+    jumped: bool = False
     registers: dict[str, int] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     external: set[str] = field(default_factory=set)
@@ -237,6 +239,8 @@ class _Reader:
         if queue is not None:
             body.workqueue = body.workqueue or queue["queue"]
             return
+        if "instruction fetch" in text or "NX-protected" in text or "IABT (current EL)" in text:
+            body.jumped = True
         stalled = _STALLED.match(text)
         if stalled is not None:
             body.stalled.add(int(stalled[1]))

@@ -125,7 +125,7 @@ def _stack(heading: Heading, trace: Trace | None, body: Body) -> tuple[Frame, ..
     pointer = trace.ip if trace is not None else None
     if pointer is None and heading.blame == "pointer":
         pointer = body.ip
-    if pointer is None:
+    if pointer is None or body.jumped:
         return tuple(frames)
     if heading.blame != "pointer" and any(frame.function == pointer.function for frame in frames):
         return tuple(frames)

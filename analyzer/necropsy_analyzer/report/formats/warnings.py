@@ -50,6 +50,8 @@ HEADINGS: Final = (
     ),
     _at("kernel/lockdep.c", "deadlock", "WARNING: locking bug", use="lockdep"),
     _at("lib/list_debug.c", "memory_corruption", "list corruption"),
+    # Since 6.12 the allocator's own reports end in a WARN.
+    _at("mm/slub.c", "memory_corruption", "slab corruption", weak=True),
     heading(
         "kobject",
         r"kobject: '.{0,120}' \(\S{1,80}\): (?:is not initialized|tried to init|does not have)"
