@@ -61,7 +61,9 @@ def _kind(value: int) -> str | None:
         if _is_text(value):
             return "address-text"
         # With the bit back this is an address that the kernel uses; a small one has lost more than that.
-        return "address-one-bit" if missing == 1 and value & ((1 << _UPPER) - 1) >= _PAGE else None
+        # With the upper 16 bits whole it is one already, on arm64.
+        lost = missing == 1 and value >> 48 != 0xFFFF and value & ((1 << _UPPER) - 1) >= _PAGE
+        return "address-one-bit" if lost else None
     if upper == 0 and value.bit_length() > 32 and _is_null_but_one(value):
         return "address-null-one-bit"
     return None

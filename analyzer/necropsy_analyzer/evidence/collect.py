@@ -106,11 +106,15 @@ def _from_lines(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
     matcher = knowledge.matcher
     for hit in matcher.scan(scene.text):
         rule = knowledge.rules[hit.rule]
-        places = [scene.place(line) for line in hit.lines]
+        lines = heard(rule, hit.lines, scene)
+        if not lines:
+            continue
+        places = [scene.place(line) for line in lines]
         best = max(places, key=lambda place: share_of(place, knowledge.fusion))
-        line = scene.spoken[hit.lines[places.index(best)]]
+        line = scene.spoken[lines[places.index(best)]]
         # Of hits beyond those kept it is not known where they stand: they are like those that are.
-        count = hit.count if len(set(places)) == 1 else places.count(best)
+        total = hit.count - (len(hit.lines) - len(lines))
+        count = total if len(set(places)) == 1 else places.count(best)
         captures = matcher.captures(hit.rule, line.text) if rule.culprit else {}
         yield Evidence(
             rule=rule.id,
@@ -119,7 +123,7 @@ def _from_lines(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
             line=line.number,
             text=line.text.strip(),
             supports=_weighed(rule, best, count, knowledge.fusion),
-            count=hit.count,
+            count=total,
             fault=rule.state == "live" and rule.severity != "info",
             fatal=rule.state == "live" and rule.severity == "fatal",
             mechanism=rule.mechanism if rule.state == "live" else None,
@@ -158,6 +162,13 @@ def _from_reports(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
             culprit=_culprit(rule, {}) if live else {},
             time_s=None if line is None else line.time_s,
         )
+
+
+def heard(rule: Rule, lines: Sequence[int], scene: Scene) -> Sequence[int]:
+    """Leave out lines of programs, which quote what they like, unless the rule is about a program's own."""
+    if rule.speaker == "any":
+        return lines
+    return [line for line in lines if scene.spoken[line].kernel]
 
 
 def share_of(place: Place, fusion: Fusion) -> float:

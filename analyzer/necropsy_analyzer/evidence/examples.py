@@ -5,7 +5,7 @@ An example goes the way a log goes: through the reader, the finder of reports an
 
 from collections.abc import Iterable, Iterator
 
-from necropsy_analyzer.evidence.collect import matches
+from necropsy_analyzer.evidence.collect import heard, matches
 from necropsy_analyzer.evidence.knowledge import Knowledge
 from necropsy_analyzer.evidence.rule import Complaint, Entry, Example
 from necropsy_analyzer.evidence.scene import Scene
@@ -51,7 +51,7 @@ def _hit(example: Example, number: int, knowledge: Knowledge) -> list[str]:
         scene.spoken[line].text
         for hit in knowledge.matcher.scan(scene.text)
         if hit.rule == number
-        for line in hit.lines
+        for line in heard(rule, hit.lines, scene)
     ]
 
 

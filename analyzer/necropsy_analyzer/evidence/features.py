@@ -179,6 +179,8 @@ def _frames(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
         module = found[1].decode("ascii", "replace")
         if any(fnmatchcase(module, pattern) for pattern in knowledge.features.external):
             line = scene.spoken[scene.text.count(b"\n", 0, found.start())]
+            if not line.kernel:
+                continue
             yield _finding("external-in-stack", knowledge, (scene, line.number), family="external")
             return
 
@@ -201,7 +203,7 @@ def _address(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evi
 
 
 def _root(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
-    """Name the root device that was asked for, where no root was found: the kernel does not always say it again."""
+    """Name the root device that was asked for, where none was found: the kernel may not say it again."""
     report = scene.principal
     if (report is None or report.mechanism != "no_root") and not any(
         item.mechanism == "no_root" for item in seen

@@ -20,7 +20,7 @@ from necropsy_analyzer.evidence.match import Engine, EngineError, Matcher, build
 from necropsy_analyzer.evidence.rule import Action, Cause, Complaint, Rule
 from necropsy_analyzer.report.frames import FrameModel
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the cache: raised when a struct below changes."""
 
 _KEPT: Final = 4

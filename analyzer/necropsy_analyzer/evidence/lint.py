@@ -64,7 +64,7 @@ def lint(pattern: str) -> list[str]:
 
 def groups(pattern: str) -> set[str]:
     """Give the names of a pattern's captures."""
-    return set(re.compile(pattern).groupindex)
+    return set(parser.parse(pattern).state.groupdict)
 
 
 def _dialect(tree: Iterable[tuple[Any, Any]], *, repeated: bool) -> Iterator[str]:

@@ -22,6 +22,7 @@ from necropsy_analyzer.evidence.rule import (
     ReportTest,
     Rule,
     Severity,
+    Speaker,
     State,
 )
 
@@ -182,6 +183,7 @@ class _Reader:
             supports=self._supports(),
             culprit=self._take("culprit", dict[str, str], {}),
             action=self._take("action", Action | None, None),
+            speaker=self._take("speaker", Speaker, "kernel"),
         )
         if ("match" in self._lines) == ("report" in self._lines):
             self.complain(self.line, "give `match` or `report`, one of them")

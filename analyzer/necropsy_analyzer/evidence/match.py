@@ -22,6 +22,9 @@ KEPT_LINES: Final = 1000
 """Of a rule that hits more lines, the first so many are kept; all are counted."""
 
 
+LONG_CHARACTERS: Final = 256
+"""A longer line is asked by RE2, in time that grows with its length; `re` may take its square."""
+
 _PATTERN_BITS: Final = 16
 _PATTERN: Final = (1 << _PATTERN_BITS) - 1
 
@@ -83,11 +86,13 @@ class Matcher:
     def captures(self, rule: int, message: str) -> dict[str, str]:
         """Give the captures of a rule's first pattern that matches the message; empty if none does."""
         line = message.encode("utf-8", "replace")
+        asked = compiled if len(line) <= LONG_CHARACTERS else linear
         for pattern in self._rules[rule]:
-            found = compiled(pattern).search(line)
+            found = asked(pattern).search(line)
             if found is not None:
+                # RE2 names groups in bytes where it looks at bytes.
                 return {
-                    name: value.decode("utf-8", "replace")
+                    name if isinstance(name, str) else name.decode(): value.decode("utf-8", "replace")
                     for name, value in found.groupdict().items()
                     if value is not None
                 }
@@ -109,7 +114,7 @@ def build(patterns: Sequence[str], dumped: bytes | None = None, prefer: str | No
     if prefer != "re2":
         try:
             return Hyperscan(patterns, dumped)
-        except EngineError:
+        except NoEngineError:
             if prefer is not None:
                 raise
     return Re2(patterns)
@@ -155,11 +160,12 @@ class Hyperscan:
             self._database = self._compile() if dumped is None else self._load(dumped)
             # A compiled form from another processor is refused only when it scans.
             self._database.scan(b"\n", match_event_handler=lambda *_: None)
+        except self._module.ArchitectureError as error:
+            raise NoEngineError(f"hyperscan does not run on this processor: {error}") from error
         except self._module.error as error:
             raise EngineError(f"hyperscan: {error}") from error
 
     def _compile(self) -> Any:
-        # Also what is found by its words must be a pattern that this engine takes.
         forms = [scanned(pattern) for pattern in self._patterns]
         self._exact = bytes(form is None for form in forms)
         expressions = [
@@ -222,7 +228,11 @@ class Hyperscan:
                     continue
                 seen.add(pattern)
                 ask = asked.get(pattern) or self._question(pattern)
-                if ask(chunk, start, stop) is not None:
+                if stop - start > LONG_CHARACTERS and ask is not _certain:
+                    answer = linear(self._patterns[pattern]).search(chunk[start:stop])
+                else:
+                    answer = ask(chunk, start, stop)
+                if answer is not None:
                     hit.add(pattern)
             found.clear()
             if hit:
@@ -253,10 +263,8 @@ class Re2:
             re2: Any = import_module("re2")
         except ImportError as error:
             raise NoEngineError("no pattern engine here: install google-re2") from error
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1
+        options = _byte_options(re2)
         options.max_mem = 256 << 20
-        options.log_errors = False
         try:
             self._lines = re2.Set.SearchSet(options)
             for pattern in patterns:
@@ -282,6 +290,13 @@ class Re2:
             line += chunk.count(b"\n")
 
 
+def _byte_options(re2: Any) -> Any:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.log_errors = False
+    return options
+
+
 def _chunks(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
     """Cut at line ends; give where each chunk begins, and the chunk."""
     begin = 0
@@ -291,6 +306,16 @@ def _chunks(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
             cut = data.rfind(b"\n", begin, cut) + 1 or data.find(b"\n", cut) + 1 or len(data)
         yield begin, data[begin:cut]
         begin = cut
+
+
+@cache
+def linear(pattern: str) -> Any:
+    """Give a pattern for RE2, over one line; for `re` where there is no RE2."""
+    try:
+        re2 = import_module("re2")
+    except ImportError:
+        return compiled(pattern)
+    return re2.compile(pattern.encode(), _byte_options(re2))
 
 
 @cache

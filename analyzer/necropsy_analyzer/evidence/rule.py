@@ -9,6 +9,7 @@ import msgspec
 
 State = Literal["live", "shadow", "retired"]
 Severity = Literal["info", "fault", "fatal"]
+Speaker = Literal["kernel", "any"]
 
 CULPRIT_FIELDS: Final = ("frame", "module", "device", "dimm", "cpu", "process", "filesystem")
 """What a rule may name of the culprit, as the verdict publishes it."""
@@ -47,7 +48,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `patterns` are regular expressions, any one hits; empty where `report` is given. `supports` maps causes
     to log-odds. `culprit` maps verdict fields to a capture's name, or to `=text`. Rules of one `family` see
     the same trouble from several sides, so their weights are damped together; it is the file's name unless
-    the rule says otherwise.
+    the rule says otherwise. `speaker`: whose lines are asked, the kernel's alone or any program's too.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     supports: dict[str, float] = {}
     culprit: dict[str, str] = {}
     action: Action | None = None
+    speaker: Speaker = "kernel"
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,7 +3,6 @@
 In: a log and its reports. Out: a `Scene`, which says how much a message at some place counts.
 """
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Final, Literal
@@ -16,31 +15,17 @@ Place = Literal["here", "aftershock", "afterwards", "other boot"]
 _BANNER: Final = "Linux version "
 _FROM_BEFORE: Final = ("[Hardware Error]", "BERT:", "mce: ", "pstore: ")
 """What a boot says of the death before it."""
-_STARTING: Final = re.compile(
-    r"(?:systemd|systemd-(?:fsck|cryptsetup|shutdown)|dracut[\w-]*|init)\[\d{1,7}\]: "
-)
-
-
-def _is_starting(line: LogLine) -> bool:
-    """Say whether init or an initramfs wrote a line into the kernel's own ring, as only root can.
-
-    Before the root file system is there, the kernel's log is the only one they have. Lines of other
-    programs, and lines of a syslog, may quote what they like, and are not heard.
-    """
-    return line.time_s is not None and line.wall_s is None and _STARTING.match(line.text) is not None
 
 
 class Scene:
-    """A log's messages that the kernel itself said, or that started its user space, and what happened where.
+    """A log's messages, and what happened where.
 
-    `spoken` are those messages in order; places are indexes into it.
+    `spoken` are the messages in order; places are indexes into it.
     """
 
     def __init__(self, log: Log, reports: Sequence[Report]) -> None:
         """Survey a log."""
         self.spoken: Sequence[LogLine] = log.lines
-        if not all(line.kernel for line in log.lines):
-            self.spoken = [line for line in log.lines if line.kernel or _is_starting(line)]
         self.reports = reports
         self.principal = principal_report(reports)
         self._aftershocks = [self._span(report) for report in reports if report.aftershock]
@@ -58,11 +43,12 @@ class Scene:
         return joined.encode("utf-8", "replace")
 
     def find(self, beginning: bytes) -> int | None:
-        """Give the place of the first message that begins so."""
-        if self.text.startswith(beginning):
-            return 0
-        at = self.text.find(b"\n" + beginning)
-        return None if at < 0 else self.text.count(b"\n", 0, at + 1)
+        """Give the place of the first message that begins so, if it is the kernel's."""
+        at = 0 if self.text.startswith(beginning) else self.text.find(b"\n" + beginning) + 1
+        if not at and not self.text.startswith(beginning):
+            return None
+        place = self.text.count(b"\n", 0, at)
+        return place if self.spoken[place].kernel else None
 
     def said(self, beginning: bytes) -> str | None:
         """Give the rest of the first message that begins so."""

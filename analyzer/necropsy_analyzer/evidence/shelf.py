@@ -6,6 +6,7 @@ other file holds rules.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ from necropsy_analyzer.evidence.load import (
     load_features,
     load_mechanisms,
 )
-from necropsy_analyzer.evidence.match import Engine, EngineError, Hyperscan, NoEngineError, Re2, build, flat
+from necropsy_analyzer.evidence.match import Engine, EngineError, NoEngineError, Re2, build, flat
 from necropsy_analyzer.evidence.rule import Cause, Complaint, Entry
 from necropsy_analyzer.report.frames import FrameModel, load_frames
 
@@ -121,30 +122,30 @@ def _prefixed(name: str, texts: dict[str, str]) -> dict[str, str]:
 
 def _compiled(loaded: Loaded) -> tuple[Loaded, Engine]:
     """Compile all patterns; leave out rules that an engine refuses though lint.py takes them."""
-    patterns = flat([entry.rule.patterns for entry in loaded.entries if entry.rule.state != "retired"])
-    if refusal(patterns) is None:
-        return loaded, build(patterns)
+    patterns = _patterns(loaded.entries)
+    try:
+        return loaded, _taken(patterns)
+    except EngineError:
+        pass
     entries: list[Entry] = []
     complaints = list(loaded.complaints)
     for entry in loaded.entries:
-        refused = refusal(entry.rule.patterns)
-        if refused is None:
-            entries.append(entry)
-        else:
-            complaints.append(
-                Complaint(file=entry.file, line=entry.line, message=f"match: {refused}", rule=entry.rule.id)
-            )
-    patterns = flat([entry.rule.patterns for entry in entries if entry.rule.state != "retired"])
-    return Loaded(tuple(entries), tuple(complaints)), build(patterns)
-
-
-def refusal(patterns: Sequence[str]) -> str | None:
-    """Say why an engine refuses patterns; None when those to be had here take them."""
-    for engine in (Re2, Hyperscan):
         try:
-            engine(patterns)
-        except NoEngineError:
-            continue
+            _taken(entry.rule.patterns)
+            entries.append(entry)
         except EngineError as error:
-            return str(error)
-    return None
+            complaints.append(
+                Complaint(file=entry.file, line=entry.line, message=f"match: {error}", rule=entry.rule.id)
+            )
+    return Loaded(tuple(entries), tuple(complaints)), build(_patterns(entries))
+
+
+def _patterns(entries: Sequence[Entry]) -> tuple[str, ...]:
+    return flat([entry.rule.patterns for entry in entries if entry.rule.state != "retired"])
+
+
+def _taken(patterns: Sequence[str]) -> Engine:
+    """Compile for every engine to be had, so that a rule works on all hosts; give the one used here."""
+    with suppress(NoEngineError):
+        Re2(patterns)
+    return build(patterns)

@@ -18,6 +18,7 @@ class _Entry(msgspec.Struct):
     PRIORITY: str | None = None
     transport: str | None = msgspec.field(name="_TRANSPORT", default=None)
     identifier: str | None = msgspec.field(name="SYSLOG_IDENTIFIER", default=None)
+    pid: str | None = msgspec.field(name="_PID", default=None)
     source_us: str | None = msgspec.field(name="_SOURCE_MONOTONIC_TIMESTAMP", default=None)
     monotonic_us: str | None = msgspec.field(name="__MONOTONIC_TIMESTAMP", default=None)
     realtime_us: str | None = msgspec.field(name="__REALTIME_TIMESTAMP", default=None)
@@ -44,6 +45,9 @@ def _lines(entry: _Entry, number: int, limit: int) -> Iterator[LogLine]:
     kernel = entry.transport == "kernel" or entry.identifier == "kernel"
     if entry.transport is None and entry.identifier is None:
         kernel = True
+    if not kernel and entry.identifier is not None:
+        # As a syslog has it, so that one rule knows both.
+        message = f"{entry.identifier}[{entry.pid}]: {message}" if entry.pid else f"{entry.identifier}: {message}"
     monotonic_us = _number(entry.source_us) or _number(entry.monotonic_us)
     realtime_us = _number(entry.realtime_us)
     level = _number(entry.PRIORITY)

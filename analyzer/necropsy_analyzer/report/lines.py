@@ -316,7 +316,7 @@ def _level(priority: str | None, level: int | None) -> int | None:
 
 
 def _untagged(raw: str, start: int, rfc5424: bool, tagged: bool) -> tuple[bool, int]:
-    """Say whether the kernel speaks, and where its words begin behind host name and program.
+    """Say whether the kernel speaks, and where its words begin behind the host name; a program's keep its name.
 
     Where no line of the log is tagged as the kernel's, its keeper only put the time before what a console
     showed: `Call Trace:` is no program then.
@@ -331,10 +331,10 @@ def _untagged(raw: str, start: int, rfc5424: bool, tagged: bool) -> tuple[bool, 
     if tag[1] == "kernel":
         return True, tag.end()
     if tag[2] is not None:
-        return False, tag.end()
+        return False, tag.start(1)
     # `BUG: …` is the message's own word: a program has a host name before it.
     own = not tagged or raw[start : tag.end()].count(" ") < 2
-    return (True, start) if own else (False, tag.end())
+    return (True, start) if own else (False, tag.start(1))
 
 
 def _wall(found: re.Match[str]) -> float | None:

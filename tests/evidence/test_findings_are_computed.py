@@ -1,0 +1,225 @@
+"""Evidence that no message holds: whose code it was, what an address is, what machine, what came first."""
+
+import pytest
+
+from necropsy_agent.wire import Boot, HardwareEvent
+from necropsy_analyzer.evidence import address
+from necropsy_analyzer.evidence.collect import collect
+from necropsy_analyzer.evidence.evidence import Evidence
+from necropsy_analyzer.evidence.knowledge import Knowledge
+from necropsy_analyzer.report.find import find
+from necropsy_analyzer.report.lines import read
+
+OOPS = """\
+[   12.345678] BUG: unable to handle page fault for address: {address}
+[   12.345700] #PF: error_code(0x0000) - not-present page
+[   12.345710] Oops: 0000 [#1] PREEMPT SMP PTI
+[   12.345715] Modules linked in: {modules}
+[   12.345720] CPU: 3 PID: 771 Comm: {process} {taint} 6.1.0-18-amd64 #1  Debian 6.1.76-1
+[   12.345721] Hardware name: {hardware}
+[   12.345730] RIP: 0010:{culprit}
+[   12.345740] Call Trace:
+[   12.345750]  <TASK>
+[   12.345760]  {caller}
+[   12.345770]  generic_shutdown_super+0x7d/0x110
+[   12.345780]  </TASK>
+[   12.345785] ---[ end trace 0000000000000000 ]---
+"""
+REAL = "Dell Inc. PowerEdge R650/0, BIOS 1.2 01/02/2022"
+GUEST = "QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.16.2-debian-1.16.2-1 04/01/2014"
+
+
+def _oops(**fields: str) -> str:
+    given = {
+        "address": "ffffc90000a31018",
+        "modules": "ext4 mbcache",
+        "process": "worker",
+        "taint": "Not tainted",
+        "hardware": REAL,
+        "culprit": "ext4_put_super+0x1c/0x40 [ext4]",
+        "caller": "ext4_kill_sb+0x27/0x60 [ext4]",
+    }
+    return OOPS.format(**(given | fields))
+
+
+def _seen(
+    text: str, known: Knowledge, boot: Boot | None = None, hardware: tuple[HardwareEvent, ...] = ()
+) -> dict[str, Evidence]:
+    log = read(text.encode())
+    return {item.rule: item for item in collect(log, find(log, known.frames), known, boot, hardware)}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (0x6B6B6B6B6B6B6B83, "address-poison"),
+        (0xDEAD000000000108, "address-poison"),
+        (0xDEAD000000000122, "address-poison"),
+        (0xFFFB888012345678, "address-one-bit"),
+        (0x7FFF888012345678, "address-one-bit"),
+        (0xFFFF088012345678, None),
+        (0xFF11888012345678, None),
+        (0x2E657669746C7564, "address-text"),
+        (0x0000000000000018, None),
+        (0x0000001000000000, "address-null-one-bit"),
+        (0x0000100000000018, "address-null-one-bit"),
+        (0xFFFF888012345678, None),
+        (0x00007F3C2A9D1000, None),
+        (0x0000000100000000, "address-null-one-bit"),
+    ],
+)
+def test_an_address_tells_how_it_came_to_be(value: int, name: str | None) -> None:
+    assert address.finding(value, {}, noncanonical=False) == name
+
+
+def test_old_kernels_give_no_address_and_the_registers_tell() -> None:
+    registers = {"RAX": 0xFFFF888012345678, "RDI": 0xFFFB888012345678, "EFLAGS": 0x10246}
+    assert address.finding(None, registers, noncanonical=True) == "address-one-bit"
+    assert address.finding(None, registers, noncanonical=False) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        (
+            {
+                "taint": "Tainted: G           OE",
+                "modules": "vendor(OE) ext4",
+                "culprit": "vendor_poll+0x1/0x40 [vendor]",
+            },
+            "external-culprit",
+        ),
+        (
+            {
+                "taint": "Tainted: P           O",
+                "modules": "vendor(PO) ext4",
+                "caller": "vendor_poll+0x1/0x40 [vendor]",
+            },
+            "external-in-stack",
+        ),
+        ({"taint": "Tainted: G           OE", "modules": "vendor(OE) ext4"}, "external-loaded"),
+        (
+            {"taint": "Tainted: G           OE", "modules": "vendor(OE+) ext4", "process": "modprobe"},
+            "external-loading",
+        ),
+        ({}, "untainted"),
+        ({"taint": "Tainted: G        W"}, "untainted"),
+    ],
+)
+def test_it_is_told_whose_module_it_was(fields: dict[str, str], name: str, shipped: Knowledge) -> None:
+    seen = _seen(_oops(**fields), shipped)
+    assert {rule for rule in seen if rule.startswith("external-") or rule == "untainted"} == {name}
+
+
+def test_a_defect_in_an_external_module_is_the_modules(shipped: Knowledge) -> None:
+    taint = {"taint": "Tainted: G           OE", "modules": "vendor(OE) ext4"}
+    seen = _seen(_oops(culprit="vendor_poll+0x1c/0x40 [vendor]", **taint), shipped)
+    kind = seen["mechanism-bad-page-fault"].supports
+    assert kind["driver.external"] > 5 * kind["kernel.bug"]
+    assert seen["external-culprit"].line == 7
+
+
+def test_a_module_known_by_name_is_external_in_a_cut_off_trace(shipped: Knowledge) -> None:
+    seen = _seen("[   1.000000] RIP: 0010:spa_taskq_dispatch_ent+0xb0/0xc0 [zfs]\n", shipped)
+    assert seen["external-in-stack"].line == 1
+
+
+@pytest.mark.parametrize(
+    ("hardware", "name"),
+    [
+        (REAL, "bare-metal"),
+        (GUEST, "guest"),
+        ("VMware, Inc. VMware Virtual Platform/440BX, BIOS 6.00 07/22/2020", "guest"),
+        ("Microsoft Corporation Virtual Machine/Virtual Machine, BIOS 090008  12/07/2018", "guest"),
+        ("Amazon EC2 m5.large/, BIOS 1.0 10/16/2017", "guest"),
+        ("Amazon EC2 m5.metal/, BIOS 1.0 10/16/2017", "bare-metal"),
+        ("Google Google Compute Engine/Google Compute Engine, BIOS Google 01/01/2011", "guest"),
+    ],
+)
+def test_guests_are_told_from_machines(hardware: str, name: str, shipped: Knowledge) -> None:
+    seen = _seen(_oops(hardware=hardware), shipped)
+    assert {"guest", "bare-metal"} & seen.keys() == {name}
+
+
+def test_hardware_that_reports_itself_is_believed_in_a_guest_too(shipped: Knowledge) -> None:
+    mce = "[    9.000000] mce: [Hardware Error]: CPU 3: Machine Check Exception: 5 Bank 7: be00000001010091\n"
+    assert "guest" in _seen(_oops(hardware=GUEST), shipped)
+    assert "guest" not in _seen(mce + _oops(hardware=GUEST), shipped)
+
+
+def test_memory_errors_before_an_oops_explain_it(shipped: Knowledge) -> None:
+    name = "memory-errors-then-oops"
+    message = (
+        "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x7d3f)"
+    )
+    before = _seen(f"[    9.000000] {message}\n{_oops()}", shipped)
+    assert before[name].supports["hardware.memory"] > 0
+    assert before[name].line == 1
+    assert name not in _seen(f"{_oops()}[   99.000000] {message}\n", shipped)
+    assert name not in _seen(_oops(), shipped)
+
+
+def test_a_failing_disk_explains_its_file_system(shipped: Knowledge) -> None:
+    log = (
+        "[    9.000000] blk_update_request: critical medium error, dev sda, sector 536 op 0x0:(READ)\n"
+        "[    9.100000] EXT4-fs error (device sda): __ext4_get_inode_loc:4433: inode #12: block 67: comm ls: "
+        "unable to read itable block\n"
+    )
+    found = _seen(log, shipped)["io-errors-then-filesystem"]
+    assert (found.mechanism, found.line) == ("io_error", 1)
+
+
+def _boot(end: str) -> Boot:
+    return Boot(release="6.1.0", started_wall_ns=0, end=end, proof=("no clean end in wtmp",))  # type: ignore[arg-type]
+
+
+def test_an_unclean_end_without_a_word_is_evidence_of_silence(shipped: Knowledge) -> None:
+    quiet = "[    1.000000] usb 1-1: new high-speed USB device number 2 using xhci_hcd\n"
+    silent = _seen(quiet, shipped, _boot("unclean"))["ended-unclean"]
+    assert silent.text == "no clean end in wtmp"
+    assert silent.supports["unknown.silent"] > 1
+    assert "ended-unclean" not in _seen(quiet, shipped, _boot("clean"))
+    assert "ended-unclean" not in _seen(_oops(), shipped, _boot("unclean"))
+
+
+@pytest.mark.parametrize(
+    ("component", "device", "cause", "culprit"),
+    [
+        ("memory", "DIMM_A1", "hardware.memory", {"dimm": "DIMM_A1"}),
+        ("dimm", "DIMM_A1", "hardware.memory", {"dimm": "DIMM_A1"}),
+        ("processor", "3", "hardware.cpu", {"cpu": "3"}),
+        ("pcie", "0000:3b:00.0", "hardware.pcie", {"device": "0000:3b:00.0"}),
+        ("Disk", "sda", "hardware.storage", {"device": "sda"}),
+        ("psu", None, "hardware.power_thermal", {}),
+        ("fan", None, "hardware.power_thermal", {}),
+    ],
+)
+def test_hardware_events_are_evidence(
+    component: str, device: str | None, cause: str, culprit: dict[str, str], shipped: Knowledge
+) -> None:
+    events = tuple(
+        HardwareEvent(
+            source="ras", component=component, device=device, severity="fatal", message="broken", count=2
+        )
+        for _ in range(3)
+    )
+    found = _seen("", shipped, None, events)["hardware-event-fatal"]
+    assert (found.count, found.text, found.culprit, found.fault) == (6, "broken", culprit, True)
+    assert found.supports[cause] > 2
+
+
+def test_events_of_unknown_parts_and_mere_news_are_no_evidence(shipped: Knowledge) -> None:
+    events = (
+        HardwareEvent(source="sel", component="chassis lid", severity="fatal"),
+        HardwareEvent(source="sel", component="memory", severity="info"),
+    )
+    assert not any(rule.startswith("hardware-event") for rule in _seen("", shipped, None, events))
+
+
+def test_every_finding_that_is_told_of_is_made_somewhere(shipped: Knowledge) -> None:
+    from necropsy_analyzer.evidence import features
+
+    made = (features.__loader__.get_source(features.__name__) or "") + (  # type: ignore[union-attr]
+        address.__loader__.get_source(address.__name__) or ""  # type: ignore[union-attr]
+    )
+    assert [name for name in shipped.features.findings if f'"{name}"' not in made] == []
