@@ -6,16 +6,19 @@ CRASH ?= null-deref@6.1
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help run test lint types format bench lab wheel clean
+.PHONY: help run test e2e lint types format bench lab wheel clean
 
 help:            ## List the targets.
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run       ## Analyzer on loopback, agent over a recorded crash, the verdict; ONCE=1 stops after it.
 	@$(BIN)/python fixtures/replay.py $(if $(ONCE),--once) 'fixtures/crashes/$(CRASH)'
 
 test: $(VENV)/.test     ## Install what the tests need and run them all, by file in WORKERS processes.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+e2e: $(VENV)/.test      ## Let a Debian under QEMU die, with the agent installed in it. Takes root and many minutes.
+	$(BIN)/python -m pytest -m guest tests/e2e/host $(PYTEST_ARGS)
 
 lint: $(VENV)/.test     ## Style, import order, the rules.
 	$(BIN)/ruff check .
