@@ -100,15 +100,12 @@ def recorded_host(request: pytest.FixtureRequest) -> Host:
 
 def journal_tree(tree: Tree, journal: str) -> tuple[Host, str]:
     """Put a recorded journal into the tree; give the host after its last boot, and that boot's id."""
-    crash = {"breaks-off": "crashes/power-cut@6.1", "ends-in-a-report": "crashes/disk-medium-error-panic@6.1"}
-    folder = FIXTURES / crash.get(journal, "healthy/work-and-reboot@6.1")
-    machine = (folder / "host/etc/machine-id").read_text().strip()
+    origin = yaml.safe_load((FIXTURES / "journals/origin.yaml").read_text())[journal]
+    machine = origin["machine"]
     packed = (FIXTURES / "journals" / f"{journal}.journal.zst").read_bytes()
     unpacked = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
     tree.write({"etc/machine-id": machine + "\n", f"var/log/journal/{machine}/system.journal": unpacked})
-    boots = yaml.safe_load((folder / "truth.yaml").read_text())["origin"]["boot_id"]
-    dead, running = (boots[which].replace("-", "") for which in ("recorded", "after"))
-    return tree.host(boot=running), dead
+    return tree.host(boot=origin["next_boot"]), origin["boot"]
 
 
 def script(path: Path, printed: bytes, after: str = "") -> str:
