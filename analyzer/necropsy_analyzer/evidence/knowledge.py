@@ -31,6 +31,7 @@ class Fusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     version: str
     temperature: float
+    doubt: float
     damping: float
     repeat_gain: float
     repeat_limit: float

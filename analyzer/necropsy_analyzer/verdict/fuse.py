@@ -1,7 +1,8 @@
 """Weighted evidence → probabilities. In: evidence, knowledge. Out: causes and probabilities, likeliest first.
 
 Naive Bayes in log-odds, with two corrections for evidence that is not independent (docs/fusion.md): within
-a family each further piece counts a share of the one before, and the scores are divided by a temperature.
+a family each further piece counts a share of the one before, and the scores are divided by a temperature. A
+last doubt is spread over all causes.
 """
 
 from collections import defaultdict
@@ -20,7 +21,12 @@ def fuse(evidence: Sequence[Evidence], knowledge: Knowledge) -> list[Ranked]:
     top = max(scores.values())
     parts = {cause: exp((value - top) / temperature) for cause, value in scores.items()}
     whole = sum(parts.values())
-    ranked = [Ranked(cause, part / whole) for cause, part in parts.items()]
+    priors = sum(cause.prior for cause in knowledge.causes.values())
+    doubt = knowledge.fusion.doubt
+    ranked = [
+        Ranked(cause, (1 - doubt) * part / whole + doubt * knowledge.causes[cause].prior / priors)
+        for cause, part in parts.items()
+    ]
     ranked.sort(key=lambda item: (-item.probability, item.cause))
     return ranked
 
