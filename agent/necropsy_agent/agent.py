@@ -6,7 +6,7 @@ Held by the daemon for as long as it runs, and for one look by `once`.
 import fcntl
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -43,13 +43,13 @@ class Agent:
         self._damage = ""
         self.watched: tuple[Watched, ...] = ()
         self._lock = _lock(self.state)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
             self.outbox = self._opened()
+            undo.callback(self.outbox.close)
             self.outbox.reconsider()
             self._prepare()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
 
     def close(self) -> None:
         """Close sources and outbox, end the shipper, let go of the state folder."""

@@ -92,10 +92,10 @@ class Daemon:
                 agent.look(watched)
                 self._follow(watched)
                 self._notify.alive(time.monotonic())
-        self._deliver(agent)
         if now_s >= self._health_s:
             self._health_s = now_s + agent.config.health_every_s
             agent.report()
+        self._deliver(agent)
         self._show(agent)
 
     def _wait(self, until_s: float, agent: Agent | None = None) -> set[int]:

@@ -181,6 +181,8 @@ def run(job: Job) -> int:
                 parcels.close()
     except OutboxDamagedError as error:
         return _said(DAMAGED, str(error))
+    except BlockingIOError:
+        return _said(LATER, "another shipper is still at work")
     except (OutboxError, OSError) as error:
         return _said(LATER, str(error))
 
@@ -331,7 +333,10 @@ def _within(whole_s: float) -> Iterator[None]:
 
 @contextmanager
 def _alone(state: Path) -> Iterator[None]:
-    """Hold the shippers' lock: one whose daemon was killed may still be at work. Raises OSError."""
+    """Hold the shippers' lock: one whose daemon was killed may still be at work.
+
+    Raises BlockingIOError where it is, other OSErrors where the lock cannot be made.
+    """
     fd = os.open(state / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

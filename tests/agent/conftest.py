@@ -134,7 +134,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.root = folder / "host"
-        self.state = folder / "state"
+        self.state = folder / "agent"
         self.config = folder / "agent.toml"
         self.write("etc/machine-id", MACHINE + "\n")
         self.write("proc/sys/kernel/random/boot_id", BOOT_ID + "\n")
