@@ -1,4 +1,4 @@
-"""docs/fusion.md walks through a recorded crash: the evidence it names is there, and the verdict is what it says."""
+"""docs/fusion.md walks through a recorded crash: its evidence is there, and the verdict is what it says."""
 
 import re
 from pathlib import Path
