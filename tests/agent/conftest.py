@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -58,7 +59,7 @@ class Sent:
 class Peer:
     """A small HTTP server on loopback; `answers` decide in turn, after them everything is acknowledged."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.sent: list[Sent] = []
         self._change = threading.Condition()
         self.answers: deque[Reply | Callable[[Sent], Reply | None]] = deque()
@@ -82,9 +83,11 @@ class Peer:
                 """Say nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_port}"
 
     def reply(self, path: str, headers: dict[str, str], body: bytes) -> Reply:
         """Take a request, note it, answer it."""
