@@ -205,3 +205,54 @@ def test_no_heading_is_there_in_vain() -> None:
     )
     reached = {places[0] for places in matching if places}
     assert [HEADINGS[n].pattern.pattern for n in range(len(HEADINGS)) if n not in reached] == []
+
+
+def _from(name: str, words: str) -> str:
+    """Give a log from the line on that begins a part of it."""
+    lines = (LOGS / f"{name}.log").read_text().splitlines()
+    return "\n".join(lines[next(n for n, line in enumerate(lines) if words in line) :])
+
+
+DIVIDE = """\
+[   11.000010]  schedule+0x5b/0xc0
+[   11.000020]  pstore_dump+0x1b3/0x2f0
+[   11.000030]  oops_end+0x61/0xd0
+[   11.000040]  do_error_trap+0x64/0xa0
+[   11.000050]  exc_divide_error+0x36/0x50
+[   11.000060]  asm_exc_divide_error+0x12/0x20
+[   11.000070] RIP: 0010:ring_space+0xb0/0xc0 [ring]
+[   11.000080]  ring_push+0x14/0x40 [ring]
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "mechanism", "culprit"),
+    [
+        (DIVIDE, "divide_error", "ring_space"),
+        (_from("arm64-brk", "Call trace:") + "\nCode: f9401000 d287d801 (d4210000)", "bug", "mring_push"),
+        (_from("x86-of-6.12", "Call Trace:"), "panic_other", "vnic_unmap_work"),
+        (
+            _from("kasan-tags", "Call trace:") + "\n---[ end trace 0000000000000000 ]---",
+            "panic_other", "sdma_desc_done",
+        ),
+        ("[ 1.0] rcu: Stack dump where RCU GP kthread last ran:\n"
+         + _from("rcu-stall-told-twice", "NMI backtrace").split("[ 3000.4")[0], "rcu_stall", "tx_pump_write"),
+    ],
+)  # fmt: skip
+def test_a_report_without_its_first_lines_is_told_by_the_rest(
+    log: str, mechanism: str, culprit: str, reports: Reports
+) -> None:
+    (report,) = reports(log)
+    assert (report.mechanism, report.culprit) == (mechanism, culprit)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "[    1.000000] ---[ end trace 0000000000000000 ]---\n",
+        "[    1.000000] Code: 00 00 <0f> 0b 00\n",
+        "[    1.0] sysrq: Show Blocked State\n[    1.1] task:dd  state:D pid:9\n[    1.2]  foo+0x1/0x2\n",
+    ],
+)
+def test_what_tells_nothing_is_no_report(log: str, reports: Reports) -> None:
+    assert reports(log) == ()

@@ -442,3 +442,23 @@ def test_the_last_words_of_a_panic_alone_are_a_report(reports: Reports) -> None:
         "[   12.345678] ---[ end Kernel panic - not syncing: Fatal exception in interrupt ]---\n"
     )
     assert (report.mechanism, report.fatal) == ("panic_other", True)
+
+
+@pytest.mark.parametrize(
+    ("pid", "process", "mark", "fatal"),
+    [
+        (500, "qd", " <TASK>", False),
+        (0, "swapper/1", " <TASK>", True),
+        (1, "systemd", " <TASK>", True),
+        (500, "qd", " <IRQ>", True),
+    ],
+)
+def test_an_oops_of_what_cannot_be_killed_is_fatal(
+    pid: int, process: str, mark: str, fatal: bool, reports: Reports
+) -> None:
+    lines = [mark if text == " <TASK>" else text for text in _oops("ring_next", pid=pid, process=process)]
+    (report,) = reports(_log((100.0, lines)))
+    assert report.fatal == fatal
+    assert report.context == ("irq" if mark == " <IRQ>" else "task")
+    (warning,) = reports(_log((100.0, _warning("ring_stop", pid=pid, process=process))))
+    assert not warning.fatal

@@ -19,8 +19,7 @@ _TAINT: Final = r"(?P<taint>Not tainted|Tainted: [A-Z ]{1,60}?)\s[-r ]{0,48}"
 _RELEASE: Final = r"\(?(?P<release>\d{1,3}\.[^\s)]{1,100})"
 _CPU: Final = re.compile(
     r"\s{0,8}CPU: (?P<cpu>\d{1,5}) (?:UID: \d{1,10} )?PID: (?P<pid>\d{1,9}) Comm: (?P<process>.{1,64}?) "
-    + _TAINT
-    + _RELEASE
+    r"(?:Kdump: loaded )?" + _TAINT + _RELEASE
 )
 _OLD_PID: Final = re.compile(
     r"Pid: (?P<pid>\d{1,9}), comm: (?P<process>.{1,64}?) {1,20}"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from necropsy_analyzer.report.body import Body, Trace
 from necropsy_analyzer.report.formats.heading import Heading
 from necropsy_analyzer.report.frames import FrameModel
@@ -132,7 +134,9 @@ def _stack(heading: Heading, trace: Trace | None, body: Body) -> tuple[Frame, ..
     reliable = [frame for frame in frames if frame.reliable]
     if reliable and reliable[0].function == pointer.function:
         return tuple(frames)
-    return (pointer, *_interrupted(frames, pointer))
+    outer = _interrupted(frames, pointer)
+    section = next((frame.section for frame in outer if frame.section != "exception"), pointer.section)
+    return (structs.replace(pointer, section=section), *outer)
 
 
 def _interrupted(frames: list[Frame], pointer: Frame) -> list[Frame]:

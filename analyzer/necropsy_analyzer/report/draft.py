@@ -100,9 +100,13 @@ class Draft:
         if heading.fatal or _PANIC in line.text:
             self.fatal = True
             return
-        self.died = self.died or heading.mechanism in DYING
+        self.died = self.died or _dies(heading)
         if self.heading.weak and not heading.weak:
             self.heading, self.found = heading, found
+
+
+def _dies(heading: Heading) -> bool:
+    return heading.mechanism in DYING and heading.blame == "pointer"
 
 
 def draft(heading: Heading, found: re.Match[str], line: LogLine, index: int, boot: int) -> Draft:
@@ -115,7 +119,7 @@ def draft(heading: Heading, found: re.Match[str], line: LogLine, index: int, boo
         boot=boot,
         lines=[line],
         fatal=heading.fatal or _PANIC in line.text,
-        died=heading.mechanism in DYING,
+        died=_dies(heading),
         last_s=line.time_s,
     )
 

@@ -9,9 +9,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from necropsy_analyzer.report.draft import Draft, draft, go_on, owner
+from necropsy_analyzer.report.draft import LINES, Draft, draft, go_on, owner
 from necropsy_analyzer.report.formats import HEADINGS
 from necropsy_analyzer.report.formats.heading import HEADING_CHARACTERS, Heading
+from necropsy_analyzer.report.formats.headless import FROM_HERE, UP_TO_HERE
 from necropsy_analyzer.report.frames import FrameModel
 from necropsy_analyzer.report.reader import ReportReader
 from necropsy_analyzer.report.report import Log, LogLine, Report
@@ -20,6 +21,8 @@ REPORTS: Final = 2000
 """So many reports of one log are read; a storm of the same says no more."""
 
 _EARLIER: Final = 64
+_BACK_LINES: Final = 200
+_MOMENT_S: Final = 4.0
 _PREAMBLE_LINES: Final = 100
 _BANNER: Final = "Linux version "
 # kernel/module/main.c, check_modinfo() and set_license()
@@ -39,7 +42,8 @@ def find(log: Log, frames: FrameModel) -> tuple[Report, ...]:
     lines = [line for line in log.lines if line.kernel]
     text, starts = _joined(lines)
     reader = ReportReader(frames, lines, _out_of_tree(text))
-    return tuple(reader.report(known) for known in _drafts(lines, _hits(lines, text, starts)))
+    drafts = _drafts(lines, _hits(lines, text, starts)) or _headless(lines, text, starts)
+    return tuple(reader.report(known) for known in drafts)
 
 
 def _hits(
@@ -109,6 +113,40 @@ def _drafts(lines: Sequence[LogLine], hits: dict[int, tuple[Heading, re.Match[st
         drafts.append(draft(heading, found, line, index, boots.boot))
         active.append(drafts[-1])
     return drafts
+
+
+def _headless(lines: Sequence[LogLine], text: str, starts: Sequence[int]) -> list[Draft]:
+    """Find the report within which a log begins: its heading is lost, what tells it is not."""
+    for telling, here in ((FROM_HERE, True), (UP_TO_HERE, False)):
+        for heading in telling:
+            index, found = _first_match(heading, lines, text, starts)
+            if found is None:
+                continue
+            first, end = (index, index + LINES) if here else (max(0, index - _BACK_LINES), index + 1)
+            known = draft(heading, found, lines[index], index, 0)
+            known.lines = [line for line in lines[first:end] if _same_moment(line, lines[index])]
+            while here and len(known.lines) > 1 and "+0x" not in known.lines[-1].text:
+                known.lines.pop()
+            if any("+0x" in line.text for line in known.lines):
+                return [known]
+    return []
+
+
+def _first_match(
+    heading: Heading, lines: Sequence[LogLine], text: str, starts: Sequence[int]
+) -> tuple[int, re.Match[str] | None]:
+    place = text.find(heading.literal)
+    while place >= 0:
+        index = bisect_right(starts, place) - 1
+        found = heading.pattern.search(lines[index].text, 0, HEADING_CHARACTERS)
+        if found is not None:
+            return index, found
+        place = text.find(heading.literal, starts[index + 1]) if index + 1 < len(starts) else -1
+    return -1, None
+
+
+def _same_moment(line: LogLine, other: LogLine) -> bool:
+    return line.time_s is None or other.time_s is None or abs(line.time_s - other.time_s) < _MOMENT_S
 
 
 class _Boots:

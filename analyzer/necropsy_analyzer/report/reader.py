@@ -72,7 +72,7 @@ class ReportReader:
             traces=tuple(
                 (other.title, tuple(other.frames)) for other in body.traces if other is not blamed.trace
             ),
-            fatal=known.fatal,
+            fatal=known.fatal or (known.died and _irreplaceable(who, blamed)),
             aftershock=self._past.explains(known, body),
             corrupted=heading.use != "none" and not blamed.stack,
         )
@@ -143,6 +143,14 @@ def _who(groups: dict[str, str], blamed: Blamed, body: Body) -> _Who:
             cpu if cpu is not None else header.cpu,
         )
     return _Who(process, pid, cpu)
+
+
+def _irreplaceable(who: _Who, blamed: Blamed) -> bool:
+    """Say whether what an oops stopped cannot be done without: an interrupt, an idle task, or init.
+
+    oops_end() panics in an interrupt, do_exit() for PID 0 and 1, whatever panic_on_oops says.
+    """
+    return who.pid in (0, 1) or (blamed.stack != () and blamed.stack[0].section in ("irq", "softirq", "nmi"))
 
 
 def _differs(told: str | int | None, header: str | int | None) -> bool:

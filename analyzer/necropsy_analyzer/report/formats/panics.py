@@ -17,7 +17,8 @@ def _panic(pattern: str, mechanism: str, title: str, use: str = "fault") -> Head
 
 HEADINGS: Final = (
     _panic(r"VFS: Unable to mount root fs", "no_root", "Unable to mount root fs", "none"),
-    _panic(r"No (?:working )?init found|Requested init \S", "panic_other", "No working init found", "none"),
+    _panic(r"No (?:working )?init found", "no_root", "No working init found", "none"),
+    _panic(r"Requested init \S", "panic_other", "Requested init failed", "none"),
     _panic(r"Attempted to kill", "init_killed", "Attempted to kill init", "none"),
     _panic(
         r"(?:[Oo]ut of memory|System is deadlocked on memory|.{0,120}panic_on_oom)",

@@ -50,6 +50,14 @@ HEADINGS: Final = (
     ),
     _at("kernel/lockdep.c", "deadlock", "WARNING: locking bug", use="lockdep"),
     _at("lib/list_debug.c", "memory_corruption", "list corruption"),
+    _at("kernel/watchdog.c", "hard_lockup", "hard lockup", weak=True),
+    heading(
+        "unchecked MSR access",
+        r"unchecked MSR access error: (?:RDMSR|WRMSR)",
+        "warn",
+        "unchecked MSR access",
+        use="fault",
+    ),
     # Since 6.12 the allocator's own reports end in a WARN.
     _at("mm/slub.c", "memory_corruption", "slab corruption", weak=True),
     heading(
@@ -64,6 +72,14 @@ HEADINGS: Final = (
     heading(
         "NETDEV WATCHDOG",
         r"NETDEV WATCHDOG: (?:CPU: \d{1,5}: )?(?P<device>\S{1,64}) \((?P<module>[\w-]{0,64})\): "
+        r"transmit queue",
+        "tx_timeout",
+        "NETDEV WATCHDOG: transmit queue timed out",
+        use="fault",
+    ),
+    heading(
+        "NETDEV WATCHDOG",  # netdev_crit() since 6.7
+        r"(?P<module>[\w-]{1,64}) \S{1,64} (?P<device>[\w.@-]{1,32}): NETDEV WATCHDOG: CPU: \d{1,5}: "
         r"transmit queue",
         "tx_timeout",
         "NETDEV WATCHDOG: transmit queue timed out",
