@@ -26,6 +26,7 @@ SILENT: Final = "unknown.silent"
 _DUMPED: Final = "a kernel died and left a vmcore"
 _SHOWN_PROBABILITY: Final = 0.005
 _SHOWN_PROOFS: Final = 20
+_BOOT_LINES: Final = 200
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +89,7 @@ def diagnose(case: Case, knowledge: Knowledge) -> Verdict:
         culprit=_culprit(principal, evidence, cause),
         fingerprint=None if principal is None else fingerprint(principal),
         stack=() if principal is None else tuple(f.function for f in principal.stack if f.reliable),
-        kernel=_kernel(reports, principal, case.vmcores),
+        kernel=_kernel(reports, principal, case.vmcores, log),
         evidence=_proofs(evidence, cause, case.artifacts, starts),
         action=_action(evidence, cause, knowledge),
         model=knowledge.model.version,
@@ -190,15 +191,22 @@ def _culprit(principal: Report | None, evidence: Sequence[Evidence], cause: str)
 
 
 def _kernel(
-    reports: Sequence[Report], principal: Report | None, vmcores: Sequence[wire.VmcoreReport]
+    reports: Sequence[Report], principal: Report | None, vmcores: Sequence[wire.VmcoreReport], log: Log
 ) -> Kernel:
+    """Name kernel and hardware as the report does, else as a vmcore or the boot's first messages do."""
     ordered = ([principal] if principal is not None else []) + list(reports)
 
     def first(field: str) -> str | None:
         return next((value for report in ordered if (value := getattr(report, field)) is not None), None)
 
     release = first("release") or next((vmcore.release for vmcore in vmcores if vmcore.release), None)
-    return Kernel(release=release, tainted=first("tainted"), hardware=first("hardware"))
+    hardware = first("hardware")
+    for line in log.lines[:_BOOT_LINES]:
+        if release is None and line.text.startswith("Linux version "):
+            release = line.text.split(" ", 3)[2]
+        elif hardware is None and line.text.startswith("DMI: "):
+            hardware = line.text[5:]
+    return Kernel(release=release, tainted=first("tainted"), hardware=hardware)
 
 
 def _proofs(

@@ -16,8 +16,9 @@ import msgspec
 
 from necropsy_agent import wire
 from necropsy_analyzer.evidence.evidence import Evidence
+from necropsy_analyzer.evidence.feature import Fusion
 from necropsy_analyzer.evidence.features import SOFTWARE, features
-from necropsy_analyzer.evidence.knowledge import Fusion, Knowledge
+from necropsy_analyzer.evidence.knowledge import Knowledge
 from necropsy_analyzer.evidence.rule import ReportTest, Rule
 from necropsy_analyzer.evidence.scene import Place, Scene
 from necropsy_analyzer.report.report import Frame, Log, Report

@@ -1,4 +1,4 @@
-"""The values of computed evidence: what findings count for. Data is in features.yaml and mechanisms.yaml."""
+"""Values of features.yaml, mechanisms.yaml and fusion.yaml: what counts how much, how it is weighed."""
 
 import msgspec
 
@@ -73,3 +73,17 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         named = {entry.mechanism for entry in self.components} | {entry.mechanism for entry in self.sequences}
         named |= {name for entry in self.sequences for name in (*entry.of, *entry.then)}
         return {name for name in named if name is not None}
+
+
+class Fusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The numbers by which evidence becomes probability; fusion.yaml tells what they mean."""
+
+    version: str
+    temperature: float
+    doubt: float
+    damping: float
+    repeat_gain: float
+    repeat_limit: float
+    aftershock_share: float
+    afterwards_share: float
+    other_boot_share: float

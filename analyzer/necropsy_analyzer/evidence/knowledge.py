@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from necropsy_analyzer.evidence.feature import Features, Mechanism
+from necropsy_analyzer.evidence.feature import Features, Fusion, Mechanism
 from necropsy_analyzer.evidence.match import Engine, EngineError, Matcher, build, engine_version, flat
 from necropsy_analyzer.evidence.rule import Action, Cause, Complaint, Rule
 from necropsy_analyzer.report.frames import FrameModel
@@ -24,20 +24,6 @@ FORMAT: Final = 2
 """Of the cache: raised when a struct below changes."""
 
 _KEPT: Final = 4
-
-
-class Fusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The numbers by which evidence becomes probability; fusion.yaml tells what they mean."""
-
-    version: str
-    temperature: float
-    doubt: float
-    damping: float
-    repeat_gain: float
-    repeat_limit: float
-    aftershock_share: float
-    afterwards_share: float
-    other_boot_share: float
 
 
 class Model(msgspec.Struct, frozen=True):

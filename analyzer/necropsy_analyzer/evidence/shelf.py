@@ -12,8 +12,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from necropsy_analyzer.evidence.feature import Features, Mechanism
-from necropsy_analyzer.evidence.knowledge import Fusion
+from necropsy_analyzer.evidence.feature import Features, Fusion, Mechanism
 from necropsy_analyzer.evidence.load import (
     Loaded,
     Vocabulary,
