@@ -111,6 +111,10 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "slab-already-free": {
         "mechanism": "memory_corruption", "culprit": "rdesc_drop", "process": "insmod", "tainted": "OE",
     },
+    "x86-32": {
+        "mechanism": "null_deref", "culprit": "snd_ring_read", "culprit_module": "sndring",
+        "process": "aplay", "pid": 2044, "cpu": 1, "tainted": "O",
+    },
     "slab-of-6.12": {
         "mechanism": "memory_corruption", "culprit": "rdesc_free", "process": "insmod", "cpu": 1,
         "tainted": "BOE", "modules": {"rdesc": "OE+"},
@@ -205,6 +209,29 @@ def test_no_heading_is_there_in_vain() -> None:
     )
     reached = {places[0] for places in matching if places}
     assert [HEADINGS[n].pattern.pattern for n in range(len(HEADINGS)) if n not in reached] == []
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("CPU: 3 PID: 77 Comm: mount Kdump: loaded Not tainted 5.16.14-arch1-1 #1", ("mount", 77, 3, None)),
+        (
+            "CPU: 3 PID: 77 Comm: a b Kdump: loaded Tainted: G           OE    --------- -  - 4.18.0-348.el8 #1",
+            ("a b", 77, 3, "OE"),
+        ),
+        ("CPU: 3 PID: 77 Comm: x Tainted: P        W  O ------------ 3.10.0-1160.el7 #1", ("x", 77, 3, "PWO")),
+        ("CPU: 3 UID: 1000 PID: 77 Comm: kworker/u8:1 Not tainted 6.12.9 #1", ("kworker/u8:1", 77, 3, None)),
+        ("Pid: 77, comm: x Tainted: G        W  2.6.32-754.el6.x86_64 #1 HP ProLiant", ("x", 77, None, "W")),
+        ("CPU: 3    Not tainted  (3.4.39 #1)", (None, None, 3, None)),
+    ],
+)  # fmt: skip
+def test_headers_of_all_times_say_who_ran_where(
+    header: str, expected: tuple[str | None, int | None, int | None, str | None], reports: Reports
+) -> None:
+    heading = "BUG: unable to handle kernel paging request at ffffc90000a41018"
+    (report,) = reports(f"{heading}\n{header}\nCall Trace:\n qd_put+0x1/0x9\n")
+    assert (report.process, report.pid, report.cpu, report.tainted) == expected
+    assert report.release is not None
 
 
 def _from(name: str, words: str) -> str:

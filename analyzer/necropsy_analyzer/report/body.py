@@ -53,7 +53,7 @@ _ADDRESS: Final = re.compile(
     r"(?:0x)?([0-9a-f]{8,16})(?![0-9a-f])"
 )
 _CR2: Final = re.compile(r"CR2: ([0-9a-f]{16})")
-_USER_MODE: Final = re.compile(r"\s{0,8}(?:RIP: (?:0033|0023|0073):|EIP: (?:0x)?[0-9a-f]{1,16}\s{0,8}$)")
+_USER_MODE: Final = re.compile(r"\s{0,8}(?:RIP: (?:0033|0023|0073|e033):|EIP: (?:0x)?[0-9a-f]{1,16}\s{0,8}$)")
 _ENDS_TRACE: Final = re.compile(
     r"\s{0,8}(?:Modules linked in:|---\[ end trace|Sending NMI|Kernel Offset|Dumping ftrace|Rebooting in)"
 )
@@ -72,7 +72,7 @@ _REGISTERS: Final = 40
 _OUT_OF_TREE: Final = frozenset("OP")
 _MODULES_KEPT: Final = 1000
 _INTERRUPTED: Final = re.compile(
-    r"\s{0,8}(?:RIP|EIP|IP|NIP|pc|PC)\s?:|NIP \[|\s{0,8}PC is at | {0,8}R[A-Z0-9]{2}: "
+    r"\s{0,8}(?:RIP|EIP|IP|NIP|pc|PC|epc)\s?:|NIP \[|\s{0,8}(?:PC|EIP) is at | {0,8}R[A-Z0-9]{2}: "
     r"| {0,8}[A-Z]{2,3}: {1,8}[0-9a-f]{8}"
 )
 

@@ -47,7 +47,8 @@ def _lines(entry: _Entry, number: int, limit: int) -> Iterator[LogLine]:
         kernel = True
     if not kernel and entry.identifier is not None:
         # As a syslog has it, so that one rule knows both.
-        message = f"{entry.identifier}[{entry.pid}]: {message}" if entry.pid else f"{entry.identifier}: {message}"
+        program = f"{entry.identifier}[{entry.pid}]" if entry.pid else entry.identifier
+        message = f"{program}: {message}"
     monotonic_us = _number(entry.source_us) or _number(entry.monotonic_us)
     realtime_us = _number(entry.realtime_us)
     level = _number(entry.PRIORITY)

@@ -316,7 +316,7 @@ def _level(priority: str | None, level: int | None) -> int | None:
 
 
 def _untagged(raw: str, start: int, rfc5424: bool, tagged: bool) -> tuple[bool, int]:
-    """Say whether the kernel speaks, and where its words begin behind the host name; a program's keep its name.
+    """Say whether the kernel speaks, and where its words begin; a program's keep its name.
 
     Where no line of the log is tagged as the kernel's, its keeper only put the time before what a console
     showed: `Call Trace:` is no program then.
