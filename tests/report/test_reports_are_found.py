@@ -216,10 +216,10 @@ def test_no_heading_is_there_in_vain() -> None:
     [
         ("CPU: 3 PID: 77 Comm: mount Kdump: loaded Not tainted 5.16.14-arch1-1 #1", ("mount", 77, 3, None)),
         (
-            "CPU: 3 PID: 77 Comm: a b Kdump: loaded Tainted: G           OE    --------- -  - 4.18.0-348.el8 #1",
+            "CPU: 3 PID: 77 Comm: a b Kdump: loaded Tainted: G   OE    --------- -  - 4.18.0-348.el8 #1",
             ("a b", 77, 3, "OE"),
         ),
-        ("CPU: 3 PID: 77 Comm: x Tainted: P        W  O ------------ 3.10.0-1160.el7 #1", ("x", 77, 3, "PWO")),
+        ("CPU: 3 PID: 77 Comm: x Tainted: P     W  O ------------ 3.10.0-1160.el7 #1", ("x", 77, 3, "PWO")),
         ("CPU: 3 UID: 1000 PID: 77 Comm: kworker/u8:1 Not tainted 6.12.9 #1", ("kworker/u8:1", 77, 3, None)),
         ("Pid: 77, comm: x Tainted: G        W  2.6.32-754.el6.x86_64 #1 HP ProLiant", ("x", 77, None, "W")),
         ("CPU: 3    Not tainted  (3.4.39 #1)", (None, None, 3, None)),
