@@ -28,6 +28,8 @@ _OLD_PID: Final = re.compile(
     + r"(?:\s+#\S+(?:\s+(?P<hardware>\S.{0,120}))?)?"
 )
 _CPU_ONLY: Final = re.compile(r"CPU: (?P<cpu>\d{1,5})\s{1,8}" + _TAINT + _RELEASE)
+# kernel/hung_task.c: `      Tainted: G  OE  6.1.0 #1`, a line of its own.
+_TAINT_ONLY: Final = re.compile(r"\s{4,8}" + _TAINT + _RELEASE)
 # sched_show_task(): `task:dd state:D stack:0 pid:120`, before 5.9 `dd D ffff88… 0 120 1 0x0000`, words of
 # columns.
 _TASK: Final = re.compile(
@@ -196,6 +198,12 @@ class _Reader:
         cpu = _CPU.match(text) or _OLD_PID.match(text) or _CPU_ONLY.match(text)
         if cpu is not None:
             self._cpu(cpu)
+            return
+        kernel = _TAINT_ONLY.match(text)
+        if kernel is not None:
+            if body.release is None:
+                body.release = kernel["release"]
+                body.tainted = taint_letters(kernel["taint"])
             return
         backtrace = _NMI_BACKTRACE.match(text)
         if backtrace is not None:
