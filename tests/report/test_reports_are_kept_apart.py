@@ -462,3 +462,13 @@ def test_an_oops_of_what_cannot_be_killed_is_fatal(
     assert report.context == ("irq" if mark == " <IRQ>" else "task")
     (warning,) = reports(_log((100.0, _warning("ring_stop", pid=pid, process=process))))
     assert not warning.fatal
+
+
+def test_a_stall_takes_no_lines_of_a_report_that_is_open(reports: Reports) -> None:
+    oops = [f"[  100.{n:06}][  T500] {text}" for n, text in enumerate(_oops("ring_next"))]
+    stall = [f"[  100.{n:06}][    C7] {text}" for n, text in enumerate(_soft_lockup("spin_wait"))]
+    found = reports("\n".join([*oops[:3], *stall[:4], *oops[3:], *stall[4:]]))
+    assert [(r.culprit, r.process, r.cpu) for r in found] == [
+        ("ring_next", "qd", 1),
+        ("spin_wait_ioctl", "spin", 7),
+    ]

@@ -191,7 +191,7 @@ def _stalled(body: Body, frames: FrameModel) -> Blamed:
         stack = _running(trace, body, frames)
         if not stack or _waits(stack, frames):
             continue
-        operation = _external(stack[0], body) or _operation(stack, frames)
+        operation = _external(stack, body, frames) or _operation(stack, frames)
         blamed = Blamed(
             None if operation is None else syscall(operation.function),
             None if operation is None else operation.module,
@@ -205,11 +205,13 @@ def _stalled(body: Body, frames: FrameModel) -> Blamed:
     return fallback or Blamed(None, None, None, (), None)
 
 
-def _external(frame: Frame, body: Body) -> Frame | None:
-    """Give the interrupted function where it is one of an out-of-tree module: that loops, whoever called
-    it.
+def _external(stack: tuple[Frame, ...], body: Body, frames: FrameModel) -> Frame | None:
+    """Give the innermost function outside locks and the like, where an out-of-tree module has it.
+
+    Such a module is small, and all of its functions are its maker's: nothing is gained by going outwards.
     """
-    return frame if frame.module in body.external else None
+    frame = _first(stack, frames.passed_over("stall"))
+    return frame if frame is not None and frame.module in body.external else None
 
 
 def _waits(stack: tuple[Frame, ...], frames: FrameModel) -> bool:

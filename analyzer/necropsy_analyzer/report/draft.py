@@ -125,21 +125,18 @@ def draft(heading: Heading, found: re.Match[str], line: LogLine, index: int, boo
 
 
 def go_on(active: Sequence[Draft], line: LogLine) -> None:
-    """Add a line to the newest report of its stream; other CPUs' backtraces belong to the stall that
-    asked.
-    """
-    for known in reversed(active):
-        if not known.speaks(line) and not known.stalls:
-            continue
-        if line.time_s is None and known.line.time_s is not None:
-            return  # another program's, on the same console
-        known.lines.append(line)
-        known.foreign = 0 if _belongs(line.text) else known.foreign + 1
-        if line.time_s is not None and known.foreign == 0:
-            known.last_s = line.time_s
-        if _END.match(line.text):
-            known.ended = not known.stalls or "Kernel panic" in line.text
-        return
+    """Add a line to the newest report of its stream; other CPUs' traces belong to the stall that asked."""
+    known = next((known for known in reversed(active) if known.speaks(line)), None)
+    if known is None:
+        known = next((known for known in reversed(active) if known.stalls), None)
+    if known is None or (line.time_s is None and known.line.time_s is not None):
+        return  # nobody's, or another program's on the same console
+    known.lines.append(line)
+    known.foreign = 0 if _belongs(line.text) else known.foreign + 1
+    if line.time_s is not None and known.foreign == 0:
+        known.last_s = line.time_s
+    if _END.match(line.text):
+        known.ended = not known.stalls or "Kernel panic" in line.text
 
 
 def _belongs(text: str) -> bool:
