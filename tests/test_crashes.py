@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from necropsy_analyzer.evidence.knowledge import Knowledge, load_knowledge
 
 from necropsy_analyzer.cli.inputs import case_of
 from necropsy_analyzer.cli.knowledge import rule_folders
 from necropsy_analyzer.diagnose import diagnose
+from necropsy_analyzer.evidence.knowledge import Knowledge, load_knowledge
 from necropsy_analyzer.verdict.verdict import Verdict
 
 CRASHES = Path(__file__).parents[1] / "fixtures" / "crashes"

@@ -75,8 +75,10 @@ def test_the_analyzer_triages_outside_the_checkout(wheel: Path, tmp_path: Path) 
 
 def test_the_agent_stands_without_the_analyzer(wheel: Path, tmp_path: Path) -> None:
     programs = _install(tmp_path, str(wheel))
-    (tmp_path / "agent.toml").write_text('[server]\nurl = "http://127.0.0.1:9"\n')
-    _run(programs / "necropsy-agent", "check-config", "--config", "agent.toml", cwd=tmp_path)
+    (tmp_path / "token").write_text("necropsy-0")
+    (tmp_path / "agent.toml").write_text('[server]\nurl = "http://127.0.0.1:9"\ntoken_file = "token"\n')
+    checked = _run(programs / "necropsy-agent", "check-config", "--config", "agent.toml", cwd=tmp_path)
+    assert "can be used" in checked.stdout
     refused = _run(programs / "necropsy", "triage", "x", cwd=tmp_path, check=False)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
