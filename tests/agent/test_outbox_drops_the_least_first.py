@@ -10,9 +10,9 @@ from necropsy_agent.outbox import Outbox
 from necropsy_agent.outbox_file import OutboxFullError
 from necropsy_agent.parcels import Parcels
 from necropsy_agent.sources import Found
-from necropsy_agent.wire import KernelLog
+from necropsy_agent.wire import AgentHealth, KernelLog, unpack
 
-from .conftest import MIB, Site, crash, lines_of, routine
+from .conftest import MIB, Peer, Site, crash, lines_of, routine
 
 Again = Callable[..., Outbox]
 LIMIT_BYTES = 2 * MIB
@@ -161,12 +161,19 @@ def test_room_is_given_back_to_the_disk(outbox: Again, tmp_path: Path) -> None:
     assert _size(tmp_path / "state") < grown / 2
 
 
-def test_drops_are_reported(site: Site, outbox: Again) -> None:
+def test_drops_are_reported(site: Site, peer: Peer, outbox: Again) -> None:
     kept = outbox(LIMIT_BYTES)
     kept.take("kmsg", [_routine(seed) for seed in range(60)])
-    dropped = kept.fill().dropped["routine"]
+    dropped = kept.fill().dropped
+    assert dropped["routine"] > 0
     kept.close()
-    site.configure("http://127.0.0.1:9")
+    site.state = site.folder / "state"
+    site.configure(peer.url)
     site.once()
+    [event] = [event for event in peer.arrived if event.kind == "agent.health"]
+    health = unpack(event)
+    assert isinstance(health, AgentHealth)
+    assert health.dropped == dropped
     told = site.agent("status", "--config", site.config).stdout
-    assert f"{dropped} routine" in next(line for line in told.splitlines() if line.startswith("dropped"))
+    line = next(line for line in told.splitlines() if line.startswith("dropped"))
+    assert f"{dropped['routine']} routine" in line
