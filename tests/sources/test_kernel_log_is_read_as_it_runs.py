@@ -28,6 +28,12 @@ def test_record_is_given_as_the_kernel_gave_it_with_its_dictionary() -> None:
     [
         ([line(0, "a"), line(1, "b", 5), line(2, "c", 7)], []),
         ([line(0, "a", 4), line(1, "b", 3), line(2, "c", 0), line(3, "d", 6)], [0, 1, 2]),
+        # a journal that is replayed after every unclean end is no fault of the boot that replays it
+        ([line(0, "EXT4-fs (sda1): INFO: recovery required on readonly filesystem"), line(1, "a")], []),
+        (
+            [line(0, "a"), line(1, "INFO: task cp:7 blocked for more than 120 seconds."), line(2, "b")],
+            [0, 1, 2],
+        ),
         # what userspace writes (facility 1) is read by its level alone: its words open no window
         ([line(0, "a"), b"14,1,1000,-;BUG: says a daemon", b"12,2,2000,-;BUG: warns a daemon"], [2]),
     ],
