@@ -15,7 +15,7 @@ GOOD = [
     r"^Remounting filesystem read-only$",
     r"(?:Oops|BUG): [^\n]{0,40}\bpanic",
     r"[Ss]oft lockup - CPU#\d+ stuck for \d+s!",
-    r"(?P<device>\S+): (?:timed out|gave up)(?: again)?",
+    r"(?P<device>\S+): (?:timed out in vain|gave up on it)(?: again)?",
 ]
 BAD = [
     (r"(?=Oops)Oops: 0002", "lookahead"),
@@ -28,10 +28,13 @@ BAD = [
     (r"panic \D{2} here", "newline"),
     (r"panic [\s.] here", "newline"),
     (r"error: \d+", None),
+    (r"[Ss]tatus: \d+", None),
     (r"\d+: \S+", "literal of 4"),
     (r"kernel panic|\w+", "literal of 4"),
     (r"(?:abc|defg)\d", "literal of 4"),
     (r" {8}: -{4}", "literal of 4"),
+    (r"(?P<device>\S+): .*(?:failed|gave up after ten tries)", "makes all rules slow"),
+    (r"[0-9a-f]{4}: status", "makes all rules slow"),
     (r"(?i)kernel panic", "inline flags"),
     (r"(?i:kernel) panic", "inline flags"),
     (r"\Akernel panic", r"\A"),

@@ -50,6 +50,23 @@ def scanned(pattern: str) -> str | None:
     return "|".join(sorted({re.escape(_cut(literal)) for literal in literals}))
 
 
+def begins_anywhere(pattern: str) -> bool:
+    """Say whether a pattern can begin at almost any character, as `\\S+` and `[0-9a-f]{4}` do."""
+    return _is_open(parser.parse(pattern))
+
+
+def _is_open(tree: Iterable[tuple[Any, Any]]) -> bool:
+    for operation, argument in _ungrouped(tree):
+        if operation is code.AT:
+            continue
+        if operation is code.BRANCH:
+            return any(_is_open(branch) for branch in argument[1])
+        if operation in _REPEATS:
+            return _is_open(argument[2])
+        return operation is not code.LITERAL and _exact(operation, argument) is None
+    return False
+
+
 def _cut(literal: str) -> str:
     ends = [found.end() for found in _WORDS_MEET.finditer(literal) if found.end() >= _TELLING]
     return literal[: ends[-1]] if ends else literal

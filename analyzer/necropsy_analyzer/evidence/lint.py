@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from necropsy_analyzer.evidence.anchors import anchors, worth
+from necropsy_analyzer.evidence.anchors import anchors, begins_anywhere, scanned, worth
 
 LITERAL_CHARACTERS: Final = 4
 """How long a literal every match must hold."""
@@ -53,6 +53,11 @@ def lint(pattern: str) -> list[str]:
     if min(map(worth, anchors(pattern))) < LITERAL_CHARACTERS:
         complaints.append(
             f"no literal of {LITERAL_CHARACTERS} characters or more in every alternative: add words"
+        )
+    elif begins_anywhere(pattern) and scanned(pattern) is None:
+        complaints.append(
+            "begins with something variable and has no rare words in every alternative, which makes all "
+            "rules slow: begin with a word, or give each alternative ten characters (or several patterns)"
         )
     items = list(tree)
     if items and _anything(items[0]):
