@@ -242,6 +242,35 @@ def test_oopses_after_the_first_are_aftershocks(stamps: bool, reports: Reports) 
 
 
 @STAMPS
+def test_memory_written_wrongly_explains_the_oops_after_it(stamps: bool, reports: Reports) -> None:
+    overrun = [
+        "BUG: KASAN: slab-out-of-bounds in ring_fill+0x2a/0x80",
+        "Write of size 8 at addr ffff888103c4e540 by task qd/500",
+        *_warning("ring_fill")[2:8],
+    ]
+    log = _log((100.0, overrun), (107.0, [*_oops("lookup"), *_panic("Fatal exception")]), stamps=stamps)
+    found = reports(log)
+    assert _told(found) == [
+        ("out_of_bounds", "ring_fill", False, False),
+        ("null_deref", "lookup", True, True),
+    ]
+    principal = principal_report(found)
+    assert principal is not None
+    assert principal.culprit == "ring_fill"
+
+
+@STAMPS
+def test_a_checkers_panic_obeys_whichever_checker_it_is(stamps: bool, reports: Reports) -> None:
+    report = [
+        "BUG: KMSAN: uninit-value in ring_fill+0x2a/0x80",
+        " ring_fill+0x2a/0x80",
+        " ring_fill_caller+0x6b/0x120",
+    ]
+    log = _log((100.0, report), (100.5, _panic("panic_on_kmsan set ...", "kmsan_report")), stamps=stamps)
+    assert _told(reports(log)) == [("uninit_value", "ring_fill", True, False)]
+
+
+@STAMPS
 def test_a_warning_explains_no_oops(stamps: bool, reports: Reports) -> None:
     log = _log((100.0, _warning("ring_stop")), (100.01, _oops("ring_next")), stamps=stamps)
     found = reports(log)

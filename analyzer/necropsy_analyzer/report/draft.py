@@ -36,7 +36,7 @@ _END: Final = re.compile(r"---\[ end (?:trace|Kernel panic)")
 _ANY: Final = frozenset(heading.mechanism for heading in HEADINGS)
 # What a panic says, and the mechanisms of the reports that it is the consequence of.
 _POLICY: Final[tuple[tuple[re.Pattern[str], frozenset[str]], ...]] = (
-    (re.compile(r"panic_on_warn set|kasan\.fault=panic"), _ANY),
+    (re.compile(r"panic_on_\w{1,20} set|kasan\.fault=panic"), _ANY),
     (re.compile(r"softlockup: hung tasks"), frozenset({"soft_lockup", "rcu_stall"})),
     (re.compile(r"hung_task: blocked tasks"), frozenset({"hung_task"})),
     (re.compile(r"RCU Stall"), frozenset({"rcu_stall"})),

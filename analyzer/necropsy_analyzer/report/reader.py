@@ -18,6 +18,7 @@ from necropsy_analyzer.report.report import LogLine, Report
 _TITLE_CHARACTERS: Final = 200
 _DEVICE_ERROR_LINES: Final = 100
 _STALLING: Final = frozenset({"soft_lockup", "hard_lockup", "rcu_stall", "hung_task"})
+_DAMAGING: Final = frozenset({"use_after_free", "out_of_bounds", "memory_corruption"})
 _COUNTER: Final = re.compile(r"\[#(\d{1,9})\]")
 # block/blk-core.c, fs/buffer.c: the device failed before the file system on it gave up.
 _DEVICE_ERROR: Final = re.compile(r"(?:error, dev |Buffer I/O error on (?:dev|device) )([\w-]{1,64})")
@@ -96,17 +97,21 @@ class _Past:
         self._boot = 0
         self._ended: set[str] = set()
         self._stalled: set[str] = set()
+        self._damaged = False
 
     def explains(self, known: Draft, body: Body) -> bool:
         """Say whether an earlier report explains this one, and remember this one.
 
         After an oops locks stay held and memory stays damaged; after a panic nothing tells anything new.
+        Memory written wrongly lets whoever owns it fault later.
         """
         if known.boot != self._boot:
-            self._boot, self._ended, self._stalled = known.boot, set(), set()
+            self._boot, self._ended, self._stalled, self._damaged = known.boot, set(), set(), False
         mechanism = known.heading.mechanism
         same = {mechanism} if mechanism in _STALLING else set()
         explained = bool(self._ended - same) or (mechanism in _STALLING and bool(self._stalled - same))
+        explained = explained or (self._damaged and known.died)
+        self._damaged = self._damaged or mechanism in _DAMAGING
         if known.fatal or known.died:
             self._ended.add(mechanism)
         if mechanism in _STALLING:
