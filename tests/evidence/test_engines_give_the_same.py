@@ -1,6 +1,7 @@
 """Hyperscan, RE2 and Python's `re` find the same lines, whatever the bytes; captures come from the line."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,12 @@ def test_a_hostile_line_takes_no_more_than_its_length(engine: Matcher) -> None:
     # `re` would try every one of these characters as the beginning of a device's name.
     line = b"x" * 200_000 + b" words that are rare here"
     assert engine.scan(b"\n".join([line] * 20)) == []
+
+
+def test_threads_may_scan_at_once(engine: Matcher) -> None:
+    texts = [b"EDAC MC0: 1 UE x on DIMM_%d\n" % number * 3000 for number in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(engine.scan, texts)) == [engine.scan(text) for text in texts]
 
 
 def test_a_storm_is_counted_whole_and_kept_in_part(engine: Matcher) -> None:

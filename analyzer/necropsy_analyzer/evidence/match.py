@@ -6,6 +6,7 @@ that none of them has an opinion about damaged UTF-8, and a line is what is betw
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
@@ -152,6 +153,8 @@ class Hyperscan:
         """Compile, or take up what `dump` gave. Raises EngineError, also where it cannot run here."""
         self._patterns = patterns
         self._asked: dict[int, Callable[..., object]] = {}
+        # Working memory of a scan: two at a time must not share it.
+        self._own = threading.local()
         try:
             self._module: Any = import_module("hyperscan")
         except ImportError as error:
@@ -201,9 +204,12 @@ class Hyperscan:
             append(end << _PATTERN_BITS | pattern)
 
         scan, asked = self._database.scan, self._asked
+        scratch = getattr(self._own, "scratch", None)
+        if scratch is None:
+            scratch = self._own.scratch = self._module.Scratch(self._database)
         line, counted = 0, 0
         for begin, chunk in _chunks(data, CHUNK_BYTES):
-            scan(chunk, match_event_handler=matched)
+            scan(chunk, match_event_handler=matched, scratch=scratch)
             if not found:
                 continue
             found.sort()
