@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "show": "show:show",
     "hosts": "hosts:app",
     "rules": "rules:app",
+    "evaluate": "evaluate:evaluate",
 }
 """Every command: the module in this package and the function or typer application in it."""
 
