@@ -223,3 +223,10 @@ def test_every_finding_that_is_told_of_is_made_somewhere(shipped: Knowledge) -> 
         address.__loader__.get_source(address.__name__) or ""  # type: ignore[union-attr]
     )
     assert [name for name in shipped.features.findings if f'"{name}"' not in made] == []
+
+
+def test_a_prompt_on_the_console_before_the_kernels_words_is_not_what_is_quoted(shipped: Knowledge) -> None:
+    seen = _seen(f"node7 login: {_oops()}", shipped)
+    first = [item for item in seen.values() if item.line == 1]
+    assert first
+    assert all("login" not in item.text for item in first)

@@ -72,9 +72,12 @@ class Scene:
 
     @cached_property
     def _indexes(self) -> dict[int, int]:
+        """Map lines of the input to their first message, the kernel's before what stands beside it."""
         indexes: dict[int, int] = {}
         for index, line in enumerate(self.spoken):
-            indexes.setdefault(line.number, index)
+            known = indexes.setdefault(line.number, index)
+            if line.kernel and not self.spoken[known].kernel:
+                indexes[line.number] = index
         return indexes
 
     @cached_property
