@@ -49,3 +49,18 @@ def test_every_command_explains_itself(command: str) -> None:
     assert done.returncode == 0
     assert command in done.stdout
     assert "--" in done.stdout
+
+
+def test_the_verdict_shown_first_is_the_real_one() -> None:
+    """What README shows is what the command prints today, after the line that names the path."""
+    shown = _text(ROOT / "README.md").split("```\n$ necropsy triage ", 1)[1].split("\n```", 1)[0]
+    path, expected = shown.split("\n", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", "from necropsy_analyzer.cli import main; main()", "triage", path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.split("\n", 1)[1].rstrip() == expected
