@@ -235,6 +235,8 @@ def _machine(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> It
     guest = is_guest(scene, knowledge.features)
     if report is not None and report.mechanism in _STALLS and _idles(report):
         yield _finding("stalled-in-idle", knowledge, (scene, report.first_line), family="machine")
+    if report is not None and report.mechanism == "soft_lockup" and _in_user_space(scene, report):
+        yield _finding("lockup-in-user-space", knowledge, (scene, report.first_line), family="machine")
     if guest is None:
         return
     if not guest:
@@ -269,6 +271,15 @@ def _idles(report: Report) -> bool:
     inner = [frame.function for frame in report.stack if frame.reliable]
     inner += [report.ip.function] if report.ip is not None else []
     return any(fnmatchcase(function, pattern) for function in inner for pattern in _IDLE)
+
+
+def _in_user_space(scene: Scene, report: Report) -> bool:
+    """Say whether the CPU called stuck was in user space (arch/x86/kernel/process_64.c, __show_regs)."""
+    first, last = scene.index(report.first_line), scene.index(report.last_line)
+    for line in () if first is None or last is None else scene.spoken[first : last + 1]:
+        if "RIP: 00" in line.text:
+            return "RIP: 0033:" in line.text or "RIP: 0023:" in line.text
+    return False
 
 
 def _self_reported(item: Evidence) -> bool:
