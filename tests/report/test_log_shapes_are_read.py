@@ -196,6 +196,22 @@ SHAPES: dict[str, bytes] = {
     "NULs between": b"\0" * 512 + _joined(_dmesg).replace(b"\n", b"\n\0\0") + b"\0" * 4096,
     "Latin-1 between": _joined(_dmesg).replace(b"\n", b"\nplaque arri\xe8re d\xe9branch\xe9e\n", 3),
     "last line without an end": _joined(_dmesg).rstrip(b"\n"),
+    "journalctl in French": _joined(lambda m: f"mars {_when(m):%d %H:%M:%S} web-04 kernel: {m.text}"),
+    "journalctl in German": _joined(lambda m: f"M\u00e4r {_when(m):%d %H:%M:%S} web-04 kernel: {m.text}"),
+    "journalctl in Chinese": _joined(lambda m: f"3\u6708 {_when(m):%d %H:%M:%S} web-04 kernel: {m.text}"),
+    "dmesg -T in Hungarian": _joined(lambda m: f"[h m\u00e1rc {_when(m):%e %H:%M:%S %Y}] {m.text}"),
+    "busybox syslog": _joined(lambda m: f"{_when(m):%b %e %H:%M:%S} web-04 kern.warn kernel: {m.text}"),
+    "grep -n": _joined(lambda m: f"4017:{_when(m):%b %e %H:%M:%S} web-04 kernel: {m.text}"),
+    "grep in files": _joined(lambda m: f"log/kern.log.1:{_when(m):%b %e %H:%M:%S} web-04 kernel: {m.text}"),
+    "time of day alone": _joined(lambda m: f"{_when(m):%H:%M:%S} web-04 kernel: {m.text}"),
+    "records passed on": _joined(
+        lambda m: f"{_when(m):%b %e %H:%M:%S} web-04 {m.level},517,{int(m.time_s * 1e6)},-;{m.text}"
+    ),
+    "hypervisor's log of the console": _joined(
+        lambda m: f"{_when(m):%Y-%m-%dT%H:%M:%S.000Z} In(05) vcpu-5 - Guest: <{m.level}>{_dmesg(m)}"
+    ),
+    "quoted in a mail": _joined(lambda m: f"> {_dmesg(m)}"),
+    "first column cut": _joined(lambda m: _dmesg(m)[1:]),
 }  # fmt: skip
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

@@ -32,6 +32,8 @@ _VENDOR_CALLER: Final = re.compile(
     r"|-?\((?P<core>\d{1,3})\)\[(?P<task>\d{1,10}):[^\]\n]{1,32}\]"
 )
 _KMSG: Final = re.compile(r"(?:\d+\.\d[^,;\s]{0,80},)?(\d{1,4}),(\d{1,20}),(\d{1,20}),([^;\n]{1,200});")
+# What a daemon that reads /dev/kmsg passes on with its own time and host before it.
+_PASSED_ON: Final = re.compile(r"(?:[\w.-]{1,255} )?(\d{1,4}),(\d{1,20}),(\d{1,20}),([^;\n]{1,80});")
 _DECODED: Final = re.compile(
     r"(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d) {0,6}:"
     r"(emerg|alert|crit|err|warn|notice|info|debug) {0,4}: "
@@ -54,7 +56,17 @@ _BSD: Final = re.compile(
     r"(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d(?: \d{4})? \d\d:\d\d:\d\d(?:\.\d{1,9})?"
     r"|\d{10}\.\d{6}) "
 )
-_TAG: Final = re.compile(r"(?:[\w.:@-]{1,255} )?([\w./@+()-]{1,64}?)(\[[\d ]{1,10}\])?: ?")
+# journalctl and dmesg -T under a locale that is not English; what grep put before a line; first columns cut.
+_LOCAL: Final = re.compile(r"(?:[^\W\d_]{2,9}\.?|\d{1,2}月) {1,2}\d{1,2} \d\d:\d\d:\d\d(?:\.\d{1,9})? ")
+_LOCAL_HUMAN: Final = re.compile(r"\[[^\W_][^\]\n\[]{3,24}\d\d:\d\d:\d\d(?: [^\]\n\[]{1,12})?\] ?")
+_SEARCHED: Final = re.compile(
+    r"[^\s:]{0,64}:?(?:\d{1,7}[:-] ?)?[^\n]{0,24}?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\S{0,6} (?:[\w.-]{1,255} )?"
+    r"kernel(?:\[\d{1,10}\])?: ?"
+)
+_CUT_STAMP: Final = re.compile(r" {0,7}(\d{1,10}\.\d{6})\] ")
+_TAG: Final = re.compile(
+    r"(?:[\w.:@-]{1,255} )?(?:(?:kern|user|daemon)\.[a-z]{1,7} )?([\w./@+()-]{1,64}?)(\[[\d ]{1,10}\])?: ?"
+)
 _RFC5424_TAG: Final = re.compile(r"\S{1,255} (\S{1,48}) (?:-|\d{1,10}) \S{1,32} (?:-|\[[^\]\n]{0,1024}\]) ?")
 _HOST_TAG: Final = re.compile(r"[\w.-]{1,255} (?:(kernel): |[\w.@-]{1,64}\[\d{1,10}\]: )")
 # What these write to /dev/kmsg stands among the kernel's messages.
@@ -253,6 +265,10 @@ def _kept(raw: str, number: int, tagged: bool, lines: list[LogLine]) -> bool:
             level = int(found[1]) & 7
             text = text[found.end() :]
         outer = outer._replace(kernel=_DAEMON.match(text) is None)
+        record = _PASSED_ON.match(text) if ",-;" in text[:64] or ",c;" in text[:64] else None
+        if record is not None:
+            _kmsg(record, text, number, lines)
+            return False
     caller = None
     called = _CALLER.match(text)
     if called is not None:
@@ -306,9 +322,31 @@ def _outer(raw: str, tagged: bool) -> _Outer:
         return _Outer(end, spoken, _level(found["pri"], level), tagged=tagged)
     if start:
         return _Outer(start, kernel, level)
+    uncommon = _uncommon(raw, tagged)
+    if uncommon is not None:
+        return uncommon
     if _RECORD_HEAD.match(raw) is not None:
         return _Outer(0, kernel=False)
     return _Outer(8 if raw[:8] == "kernel: " else 0)
+
+
+def _uncommon(raw: str, tagged: bool) -> _Outer | None:
+    """Read what stands before the message where a locale, grep or a careless copy changed it."""
+    head = raw[:160]
+    stamp = _CUT_STAMP.match(raw) if "] " in head[:24] else None
+    if stamp is not None:
+        return _Outer(stamp.end(), time_s=float(stamp[1]))
+    if ":" not in head:
+        return None
+    local = _LOCAL.match(raw)
+    if local is not None:
+        spoken, end = _untagged(raw, local.end(), False, tagged)
+        return _Outer(end, spoken, tagged=tagged)
+    human = _LOCAL_HUMAN.match(raw) if raw[:1] == "[" else None
+    if human is not None:
+        return _Outer(human.end())
+    searched = _SEARCHED.match(raw) if "kernel" in head else None
+    return None if searched is None else _Outer(searched.end(), tagged=True)
 
 
 def _level(priority: str | None, level: int | None) -> int | None:
