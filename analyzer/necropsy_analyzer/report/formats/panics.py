@@ -8,18 +8,20 @@ from typing import Final
 
 from necropsy_analyzer.report.formats.heading import Heading, heading
 
-_PANIC: Final = r"Kernel panic - not syncing: "
+_SAID: Final = "not syncing"
+_PANIC: Final = r"[Kk]ernel [Pp]anic ?[-:]? ?not syncing ?[:-] ?"
+"""As the kernel prints it, and as people copy it from a screen by hand."""
 
 
 def _panic(pattern: str, mechanism: str, title: str, use: str = "fault") -> Heading:
-    return heading("Kernel panic", _PANIC + pattern, mechanism, title, fatal=True, use=use)
+    return heading(_SAID, _PANIC + pattern, mechanism, title, fatal=True, use=use)
 
 
 HEADINGS: Final = (
-    _panic(r"VFS: Unable to mount root fs", "no_root", "Unable to mount root fs", "none"),
+    _panic(r"VFS ?: ?[Uu]nable to mount root", "no_root", "Unable to mount root fs", "none"),
     _panic(r"No (?:working )?init found", "no_root", "No working init found", "none"),
     _panic(r"Requested init \S", "panic_other", "Requested init failed", "none"),
-    _panic(r"Attempted to kill", "init_killed", "Attempted to kill init", "none"),
+    _panic(r"[Aa]ttempted to kill", "init_killed", "Attempted to kill init", "none"),
     _panic(
         r"(?:[Oo]ut of memory|System is deadlocked on memory|.{0,120}panic_on_oom)",
         "oom",
@@ -41,7 +43,7 @@ HEADINGS: Final = (
     _panic(r"(?:.{0,40}hard LOCKUP|Hard LOCKUP|hard lockup)", "hard_lockup", "hard lockup"),
     _panic(r"(?:NMI|An NMI occurred|panic_on_unrecovered_nmi)", "nmi", "NMI panic", "none"),
     heading(
-        "Kernel panic",
+        _SAID,
         _PANIC + r"sysrq triggered crash",
         "sysrq",
         "sysrq triggered crash",
@@ -63,7 +65,7 @@ HEADINGS: Final = (
     ),
     _panic(r"(?:BTRFS|XFS|JBD2|EXT[234]-fs)\b", "fs_error", "panic by a file system", "none"),
     heading(
-        "Kernel panic",
+        _SAID,
         _PANIC + r"(?:stack-protector: )?Kernel stack is corrupted in: "
         r"(?:\[?<?[0-9a-f]{8,16}>?\]?|(?P<function>\w{1,128}))",
         "memory_corruption",
@@ -77,8 +79,8 @@ HEADINGS: Final = (
     _panic(r"Fatal exception", "panic_other", "Fatal exception"),
     _panic(r"(?P<what>\S.{0,80}?)\s{0,8}(?:$|0x|\d{4})", "panic_other", "kernel panic: {what}"),
     heading(
-        "Kernel panic",
-        r"Kernel panic - not syncing",
+        _SAID,
+        r"[Kk]ernel [Pp]anic ?[-:]? ?not syncing",
         "panic_other",
         "kernel panic",
         fatal=True,
