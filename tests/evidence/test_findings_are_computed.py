@@ -124,6 +124,96 @@ def test_a_module_known_by_name_is_external_in_a_cut_off_trace(shipped: Knowledg
     assert seen["external-in-stack"].line == 1
 
 
+CUT = "[   12.345678] BUG: kernel NULL pointer dereference, address: 0000000000000018\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "name"),
+    [
+        (
+            "[   12.300000] vendorfs: loading out-of-tree module taints kernel.\n" + CUT,
+            "external-spoke-before",
+        ),
+        ("[   12.300000] NVRM: GPU 0000:65:00.0: adapter failed to start\n" + CUT, "external-spoke-before"),
+        ("[    9.300000] vendorfs: loading out-of-tree module taints kernel.\n" + CUT, None),
+        ("[   12.300000] EXT4-fs (sda2): mounted filesystem with ordered data mode\n" + CUT, None),
+        (CUT + "[   12.345700] IP: [<ffffffffc0a5549f>] _nv014411rm+0x1f/0x170\n", "external-culprit"),
+        (CUT + "[   12.345700] IP: [<ffffffffc0a5549f>] nouveau_drm_open+0x1f/0x170 [nouveau]\n", None),
+        (
+            "[   11.100000]  [<ffffffffa006e47a>] sf_fill_super+0x33a/0x590 [vboxsf]\n"
+            + CUT
+            + "[   12.345700] IP: [<ffffffff810fb1a1>] from_kuid+0x1/0x70\n",
+            "external-in-stack",
+        ),
+    ],
+)
+def test_a_cut_report_is_given_to_whom_names_and_neighbours_tell(
+    log: str, name: str | None, shipped: Knowledge
+) -> None:
+    told = {rule for rule in _seen(log, shipped) if rule.startswith("external-")}
+    assert told == (set() if name is None else {name})
+
+
+def test_entries_of_a_trace_that_are_all_doubtful_are_better_than_none(shipped: Knowledge) -> None:
+    log = (
+        "[  900.000001] INFO: task nfsd:2211 blocked for more than 120 seconds.\n"
+        "[  900.000002] Call Trace:\n"
+        "[  900.000003]  [<ffffffff8134fb74>] ? __mutex_lock_common+0xff/0x164\n"
+        "[  900.000004]  [<ffffffffa0b46a6c>] ? zfs_zget+0x39/0x19c [zfs]\n"
+    )
+    assert {"external-culprit", "external-in-stack"} & _seen(log, shipped).keys()
+
+
+@pytest.mark.parametrize(
+    ("before", "alone"),
+    [
+        ("", True),
+        (
+            "[    9.000000] blk_update_request: critical medium error, dev sda, sector 536 op 0x0:(READ)\n",
+            False,
+        ),
+        ("[    9.000000] loop: Write error at byte offset 40960, length 4096.\n", False),
+        (
+            '[    9.000000] XFS (sda1): metadata I/O error in "xlog_bread" at daddr 0x2 len 1 error 5\n',
+            False,
+        ),
+    ],
+)
+def test_a_file_system_whose_device_said_nothing_failed_by_itself(
+    before: str, alone: bool, shipped: Knowledge
+) -> None:
+    log = (
+        before
+        + "[    9.500000] EXT4-fs error (device sda2): ext4_journal_start:83: Detected aborted journal\n"
+    )
+    assert ("file-system-alone" in _seen(log, shipped)) == alone
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("CPU: 1 PID: 634 Comm: snapd Not tainted 5.15.153.1-microsoft-standard-WSL2 #1", "guest"),
+        ("Modules linked in: virtio_balloon virtio_net net_failover ext4", "guest"),
+        ("Modules linked in: kvm_intel kvm vhost_net tun ext4", None),
+    ],
+)
+def test_a_guest_is_told_by_its_kernel_and_drivers_where_its_name_is_cut(
+    line: str, name: str | None, shipped: Knowledge
+) -> None:
+    log = f"[  900.000001] BUG: soft lockup - CPU#1 stuck for 22s! [snapd:634]\n[  900.000002] {line}\n"
+    assert {"guest", "bare-metal"} & _seen(log, shipped).keys() == ({name} if name else set())
+
+
+def test_an_idle_processor_caught_in_its_first_interrupt_was_not_run(shipped: Knowledge) -> None:
+    log = (
+        "[  900.000001] watchdog: BUG: soft lockup - CPU#3 stuck for 25s! [swapper/3:0]\n"
+        "[  900.000002] CPU: 3 PID: 0 Comm: swapper/3 Not tainted 6.5.3 #1\n"
+        "[  900.000003] RIP: 0010:__do_softirq+0x7c/0x2c8\n"
+    )
+    assert "stalled-in-idle" in _seen(log, shipped)
+    assert "stalled-in-idle" not in _seen(log.replace("swapper/3", "fio"), shipped)
+
+
 @pytest.mark.parametrize(
     ("hardware", "name"),
     [
@@ -217,10 +307,11 @@ def test_events_of_unknown_parts_and_mere_news_are_no_evidence(shipped: Knowledg
 
 
 def test_every_finding_that_is_told_of_is_made_somewhere(shipped: Knowledge) -> None:
-    from necropsy_analyzer.evidence import features
+    from necropsy_analyzer.evidence import external, features
 
-    made = (features.__loader__.get_source(features.__name__) or "") + (  # type: ignore[union-attr]
-        address.__loader__.get_source(address.__name__) or ""  # type: ignore[union-attr]
+    made = "".join(
+        module.__loader__.get_source(module.__name__) or ""  # type: ignore[union-attr]
+        for module in (features, external, address)
     )
     assert [name for name in shipped.features.findings if f'"{name}"' not in made] == []
 

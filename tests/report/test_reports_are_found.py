@@ -283,3 +283,38 @@ def test_a_report_without_its_first_lines_is_told_by_the_rest(
 )
 def test_what_tells_nothing_is_no_report(log: str, reports: Reports) -> None:
     assert reports(log) == ()
+
+
+WAITS = """\
+[  904.000001]  [<ffffffff814f18c9>] schedule+0x29/0x70
+[  904.000002]  [<ffffffff814f1a3d>] io_schedule+0x9d/0x140
+[  904.000003]  [<ffffffff811ee00e>] sleep_on_buffer+0xe/0x20
+[  904.000004]  [<ffffffff8128867c>] jbd2_journal_commit_transaction+0x181c/0x1a70
+"""
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        WAITS,
+        "[  904.000000] Call Trace:\n" + WAITS,
+        '[  903.999999] "echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.\n'
+        "[  904.000000] jbd2/sdb1-8     D ffff88107fd94440     0 22455      2 0x00000000\n" + WAITS,
+    ],
+)
+def test_a_task_that_waits_is_told_though_its_first_lines_are_lost(log: str, reports: Reports) -> None:
+    (report,) = reports(log)
+    assert report.mechanism == "hung_task"
+    assert not report.fatal
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "[  903.000000] sysrq: Show Blocked State\n",
+        "[  903.000000] mysqld invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0\n",
+        "[  903.999999]  [<ffffffff8128867c>] io_probe+0x181c/0x1a70\n",
+    ],
+)
+def test_a_trace_that_was_asked_for_is_no_task_that_waits(before: str, reports: Reports) -> None:
+    assert reports(before + WAITS) == ()

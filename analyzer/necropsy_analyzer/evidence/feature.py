@@ -57,7 +57,11 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     severities: dict[str, float]
     guests: tuple[str, ...]
     real: tuple[str, ...]
+    guest_releases: tuple[str, ...]
+    guest_modules: tuple[str, ...]
     external: tuple[str, ...]
+    external_functions: tuple[str, ...]
+    external_words: tuple[str, ...]
 
     def causes(self) -> set[str]:
         """Give every cause that is named."""

@@ -7,7 +7,6 @@ a report of some kind says by itself stands in mechanisms.yaml.
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -15,18 +14,18 @@ import msgspec
 from necropsy_agent import wire
 from necropsy_analyzer.evidence.address import finding
 from necropsy_analyzer.evidence.evidence import Evidence
+from necropsy_analyzer.evidence.external import cut_off, modules
 from necropsy_analyzer.evidence.feature import Component, Features, Succession
+from necropsy_analyzer.evidence.finding import made
 from necropsy_analyzer.evidence.knowledge import Knowledge
 from necropsy_analyzer.evidence.scene import Scene
-from necropsy_analyzer.report.report import Frame, Report
+from necropsy_analyzer.report.report import Report
 
 SOFTWARE: Final = ("kernel.bug", "kernel.lockup")
 """Causes that are defects of the kernel's own code, which the kernel itself reports."""
 
 _STALLS: Final = frozenset({"soft_lockup", "hard_lockup", "rcu_stall", "hung_task"})
 _ADDRESSED: Final = frozenset({"gpf", "bad_page_fault", "null_deref", "double_fault"})
-_DEEP: Final = 12
-"""Frames further out called what failed; they did not fail."""
 
 _IDLE: Final = (
     "default_idle*",
@@ -42,12 +41,16 @@ _IDLE: Final = (
     "acpi_safe_halt",
     "poll_idle",
 )
+_AWAKENED: Final = (
+    "__do_softirq",
+    "handle_softirqs",
+    "finish_task_switch",
+    "_raw_spin_unlock_irq*",
+    "xen_hypercall_*",
+)
 _SELF_REPORTED: Final = 2.0
 _CLUE: Final = 0.7
 _SIGNATURES: Final = 3
-_LOADERS: Final = frozenset({"modprobe", "insmod", "systemd-modules", "systemd-udevd", "(udev-worker)"})
-_FRAME: Final = re.compile(rb"[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+ \[([\w-]+)\]")
-_FRAMES: Final = 500
 _ROOT: Final = re.compile(r"\sroot=(?:/dev/)?(\S+)")
 
 
@@ -64,12 +67,13 @@ def features(
     found = list(events)
     if scene.principal is not None:
         found.append(_kind(scene, scene.principal, seen, knowledge))
-        found.extend(_modules(scene, scene.principal, knowledge))
+        found.extend(modules(scene, scene.principal, knowledge))
         found.extend(_address(scene, scene.principal, knowledge))
         found.extend(_signatures(scene, knowledge))
     else:
-        found.extend(_frames(scene, knowledge))
+        found.extend(cut_off(scene, knowledge))
     found.extend(_root(scene, everything, knowledge))
+    found.extend(_alone(scene, everything, knowledge))
     found.extend(_machine(scene, everything, knowledge))
     found.extend(_sequences(scene, everything, knowledge))
     found.extend(_end(scene, everything, knowledge, boot))
@@ -83,30 +87,14 @@ def _end(
     if not scene.reports and not any(
         item.supports.get(cause, 0.0) > 0 for item in seen for cause in SOFTWARE
     ):
-        yield _finding("no-report", knowledge, family="no-report")
+        yield made("no-report", knowledge, family="no-report")
     if scene.reports or any(item.fault for item in seen):
-        yield _finding("spoke", knowledge, family="end")
+        yield made("spoke", knowledge, family="end")
         return
     if any(weight >= _CLUE for item in seen for weight in item.supports.values()):
-        yield _finding("clue", knowledge, family="clue")
+        yield made("clue", knowledge, family="clue")
     if boot is not None and boot.end == "unclean":
-        yield _finding("ended-unclean", knowledge, text="; ".join(boot.proof), family="end")
-
-
-def _finding(
-    name: str, knowledge: Knowledge, place: tuple[Scene, int] | None = None, *, text: str = "", family: str
-) -> Evidence:
-    """Make evidence of a finding; `place` is where it was found, a line of the input."""
-    known = knowledge.features.findings[name]
-    number = 0
-    if place is not None:
-        scene, line = place
-        index = scene.index(line)
-        if index is not None:
-            number, text = line, scene.spoken[index].text.strip()
-    return Evidence(
-        rule=name, title=known.title, family=family, line=number, text=text, supports=known.supports
-    )
+        yield made("ended-unclean", knowledge, text="; ".join(boot.proof), family="end")
 
 
 def _kind(scene: Scene, report: Report, seen: Sequence[Evidence], knowledge: Knowledge) -> Evidence:
@@ -133,73 +121,12 @@ def _kind(scene: Scene, report: Report, seen: Sequence[Evidence], knowledge: Kno
     )
 
 
-def _modules(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evidence]:
-    """Weigh modules from outside the tree: one that is blamed much, one that is merely loaded little."""
-    if report.mechanism in ("sysrq", "mce", "edac", "aer"):
-        return
-    if report.culprit_module is not None and is_external(report.culprit_module, report, knowledge.features):
-        frame = next((frame for frame in report.stack if frame.function == report.culprit), None)
-        number = frame.line if frame is not None and frame.line else report.first_line
-        yield _finding("external-culprit", knowledge, (scene, number), family="external")
-        return
-    inner = [frame for frame in report.stack if frame.reliable][:_DEEP]
-    near = next((frame for frame in inner if _external_frame(frame, report, knowledge.features)), None)
-    if near is not None:
-        yield _finding("external-in-stack", knowledge, (scene, near.line), family="external")
-        return
-    if report.process in _LOADERS and any(
-        "+" in flags and _outside(flags) for flags in report.modules.values()
-    ):
-        yield _finding("external-loading", knowledge, (scene, report.first_line), family="external")
-        return
-    if _outside(report.tainted or ""):
-        yield _finding("external-loaded", knowledge, family="external")
-    elif report.release is not None:
-        yield _finding("untainted", knowledge, family="external")
-    if report.culprit is not None and report.mechanism not in _STALLS:
-        yield _finding("in-tree-culprit", knowledge, family="external")
-
-
-def is_external(module: str, report: Report, known: Features) -> bool:
-    """Say whether a module is from outside the kernel tree: by its own taint, else by its name."""
-    flags = report.modules.get(module)
-    if flags is not None:
-        return _outside(flags)
-    if report.release is not None and not _outside(report.tainted or ""):
-        return False
-    if report.tainted and not any(flags for flags in report.modules.values()):
-        # No list of modules; the kernel is tainted by some module, and this one is what failed.
-        return True
-    return any(fnmatchcase(module, pattern) for pattern in known.external)
-
-
-def _frames(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
-    """Look for external modules in what is left of a trace whose report was cut off."""
-    for found in islice(_FRAME.finditer(scene.text), _FRAMES):
-        module = found[1].decode("ascii", "replace")
-        if any(fnmatchcase(module, pattern) for pattern in knowledge.features.external):
-            line = scene.spoken[scene.text.count(b"\n", 0, found.start())]
-            if not line.kernel:
-                continue
-            yield _finding("external-in-stack", knowledge, (scene, line.number), family="external")
-            return
-
-
-def _outside(flags: str) -> bool:
-    """Say whether taint letters tell of a module from outside the tree (O) or a proprietary one (P)."""
-    return "O" in flags or "P" in flags
-
-
-def _external_frame(frame: Frame, report: Report, known: Features) -> bool:
-    return frame.module is not None and is_external(frame.module, report, known)
-
-
 def _address(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evidence]:
     if report.mechanism not in _ADDRESSED:
         return
     name = finding(report.address, report.registers, noncanonical=report.mechanism == "gpf")
     if name is not None:
-        yield _finding(name, knowledge, (scene, report.first_line), family="address")
+        yield made(name, knowledge, (scene, report.first_line), family="address")
 
 
 def _root(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
@@ -213,8 +140,24 @@ def _root(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Itera
     asked = None if place is None else _ROOT.search(scene.spoken[place].text)
     if place is None or asked is None:
         return
-    found = _finding("root-asked-for", knowledge, (scene, scene.spoken[place].number), family="root")
+    found = made("root-asked-for", knowledge, (scene, scene.spoken[place].number), family="root")
     yield msgspec.structs.replace(found, text=asked[0].strip(), culprit={"device": asked[1]})
+
+
+def _alone(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
+    """Tell a file system that failed by itself from one whose device failed: that one would have said so."""
+    if scene.principal is not None and scene.principal.mechanism != "fs_error":
+        return
+    errors = [item for item in seen if item.fault and item.mechanism == "fs_error" and item.line]
+    if not errors or any(item.mechanism == "io_error" and item.fault for item in seen):
+        return
+    first = min(item.line for item in errors)
+    if any(_structural(item) for item in errors if item.line == first):
+        yield made("file-system-alone", knowledge, (scene, first), family="alone")
+
+
+def _structural(item: Evidence) -> bool:
+    return item.supports.get("filesystem.corruption", 0.0) > item.supports.get("hardware.storage", 0.0)
 
 
 def _signatures(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
@@ -226,7 +169,7 @@ def _signatures(scene: Scene, knowledge: Knowledge) -> Iterator[Evidence]:
     ]
     places = {(report.mechanism, report.culprit, report.process) for report in own}
     if len(places) >= _SIGNATURES and len({culprit for _, culprit, _ in places}) >= _SIGNATURES:
-        yield _finding("many-signatures", knowledge, (scene, own[-1].first_line), family="signatures")
+        yield made("many-signatures", knowledge, (scene, own[-1].first_line), family="signatures")
 
 
 def _machine(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iterator[Evidence]:
@@ -234,20 +177,20 @@ def _machine(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> It
     report = scene.principal
     guest = is_guest(scene, knowledge.features)
     if report is not None and report.mechanism in _STALLS and _idles(report):
-        yield _finding("stalled-in-idle", knowledge, (scene, report.first_line), family="machine")
+        yield made("stalled-in-idle", knowledge, (scene, report.first_line), family="machine")
     if report is not None and report.mechanism == "soft_lockup" and _in_user_space(scene, report):
-        yield _finding("lockup-in-user-space", knowledge, (scene, report.first_line), family="machine")
+        yield made("lockup-in-user-space", knowledge, (scene, report.first_line), family="machine")
     if guest is None:
         return
     if not guest:
-        yield _finding("bare-metal", knowledge, family="machine")
+        yield made("bare-metal", knowledge, family="machine")
         return
     if not any(_self_reported(item) for item in seen):
-        yield _finding("guest", knowledge, family="machine")
+        yield made("guest", knowledge, family="machine")
     if report is not None and report.mechanism in _STALLS - {"hung_task"}:
-        yield _finding("guest-stalls", knowledge, family="machine")
+        yield made("guest-stalls", knowledge, family="machine")
     if report is not None and report.mechanism == "nmi":
-        yield _finding("guest-nmi", knowledge, family="machine")
+        yield made("guest-nmi", knowledge, family="machine")
 
 
 def is_guest(scene: Scene, known: Features) -> bool | None:
@@ -262,7 +205,16 @@ def is_guest(scene: Scene, known: Features) -> bool | None:
             return True
     if scene.said(b"Hypervisor detected: ") is not None:
         return True
+    if hardware is None and any(_virtual(report, known) for report in scene.reports):
+        return True
     return None if hardware is None else False
+
+
+def _virtual(report: Report, known: Features) -> bool:
+    """Tell a guest by the kernel that is made for guests, or by the drivers of virtual devices."""
+    return (
+        report.release is not None and any(part in report.release for part in known.guest_releases)
+    ) or any(module in report.modules for module in known.guest_modules)
 
 
 def _idles(report: Report) -> bool:
@@ -270,7 +222,9 @@ def _idles(report: Report) -> bool:
         return False
     inner = [frame.function for frame in report.stack if frame.reliable]
     inner += [report.ip.function] if report.ip is not None else []
-    return any(fnmatchcase(function, pattern) for function in inner for pattern in _IDLE)
+    # What an idle CPU does first when it is let run again.
+    patterns = _IDLE if report.process is None else (*_IDLE, *_AWAKENED)
+    return any(fnmatchcase(function, pattern) for function in inner for pattern in patterns)
 
 
 def _in_user_space(scene: Scene, report: Report) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from necropsy_analyzer.report.draft import LINES, Draft, draft, go_on, owner
 from necropsy_analyzer.report.formats import HEADINGS
 from necropsy_analyzer.report.formats.heading import HEADING_CHARACTERS, Heading
-from necropsy_analyzer.report.formats.headless import FROM_HERE, UP_TO_HERE
+from necropsy_analyzer.report.formats.headless import FROM_HERE, UP_TO_HERE, WAITING
 from necropsy_analyzer.report.frames import FrameModel
 from necropsy_analyzer.report.reader import ReportReader
 from necropsy_analyzer.report.report import Log, LogLine, Report
@@ -24,6 +24,8 @@ _EARLIER: Final = 64
 _BACK_LINES: Final = 200
 _MOMENT_S: Final = 4.0
 _PREAMBLE_LINES: Final = 100
+_INNER_LINES: Final = 3
+_ASKED_FOR: Final = ("sysrq: ", "SysRq : ", "invoked oom-killer", "Show Blocked State", "Show State")
 _BANNER: Final = "Linux version "
 # kernel/module/main.c, check_modinfo() and set_license()
 _TAINTS: Final = re.compile(
@@ -129,7 +131,26 @@ def _headless(lines: Sequence[LogLine], text: str, starts: Sequence[int]) -> lis
                 known.lines.pop()
             if any("+0x" in line.text for line in known.lines):
                 return [known]
-    return []
+    return _waiting(lines, text, starts)
+
+
+def _waiting(lines: Sequence[LogLine], text: str, starts: Sequence[int]) -> list[Draft]:
+    """Find the trace of a task that waits, unless somebody asked for traces of tasks, or memory was short."""
+    if any(asked in text for asked in _ASKED_FOR):
+        return []
+    firsts = (_first_match(heading, lines, text, starts) for heading in WAITING)
+    found = [(place[0], heading, place[1]) for heading, place in zip(WAITING, firsts, strict=True)]
+    index, heading, match = min(
+        (hit for hit in found if hit[2] is not None),
+        key=lambda hit: hit[0],
+        default=(-1, WAITING[0], None),
+    )
+    before = lines[max(0, index - _INNER_LINES) : max(0, index)]
+    if match is None or any("+0x" in line.text and "?" not in line.text for line in before):
+        return []
+    known = draft(heading, match, lines[index], index, 0)
+    known.lines = [line for line in lines[index : index + LINES] if _same_moment(line, lines[index])]
+    return [known] if any("+0x" in line.text for line in known.lines) else []
 
 
 def _first_match(

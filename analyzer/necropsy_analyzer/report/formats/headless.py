@@ -2,7 +2,7 @@
 
 The trap's entry stands in the trace (arch/x86/entry/entry_64.S, arch/x86/kernel/traps.c), the instruction of
 BUG() in the code dump (arch/x86/include/asm/bug.h, arch/arm64/include/asm/brk-imm.h), an end mark ends an
-oops or a WARN (kernel/panic.c).
+oops or a WARN (kernel/panic.c), and a task whose trace begins in the scheduler waits (kernel/sched/core.c).
 """
 
 from typing import Final
@@ -63,3 +63,30 @@ UP_TO_HERE: Final = (
     ),
 )
 """Lines near a report's end: what came before them belongs to it."""
+
+
+def _waiter(name: str) -> Heading:
+    return heading(
+        f"{name}+0x",
+        rf"^[^?+]{{0,48}}\b{name}\+0x",
+        "hung_task",
+        "INFO: task hung",
+        blame="stack",
+        use="wait",
+    )
+
+
+WAITING: Final = (
+    heading(
+        "/hung_task_timeout_secs",
+        r"^.{0,2}echo 0 > /proc/sys/kernel/hung_task_timeout_secs",
+        "hung_task",
+        "INFO: task hung",
+        use="wait",
+    ),
+    _waiter("schedule"),
+    _waiter("schedule_timeout"),
+    _waiter("io_schedule_timeout"),
+    _waiter("schedule_preempt_disabled"),
+)
+"""Lines of a task that sleeps: no trap shows them, khungtaskd does (kernel/hung_task.c)."""
