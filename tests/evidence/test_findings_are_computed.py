@@ -307,11 +307,11 @@ def test_events_of_unknown_parts_and_mere_news_are_no_evidence(shipped: Knowledg
 
 
 def test_every_finding_that_is_told_of_is_made_somewhere(shipped: Knowledge) -> None:
-    from necropsy_analyzer.evidence import external, features
+    from necropsy_analyzer.evidence import external, features, quoted
 
     made = "".join(
         module.__loader__.get_source(module.__name__) or ""  # type: ignore[union-attr]
-        for module in (features, external, address)
+        for module in (features, external, address, quoted)
     )
     assert [name for name in shipped.features.findings if f'"{name}"' not in made] == []
 

@@ -19,6 +19,7 @@ from necropsy_analyzer.evidence.evidence import Evidence
 from necropsy_analyzer.evidence.feature import Fusion
 from necropsy_analyzer.evidence.features import SOFTWARE, features
 from necropsy_analyzer.evidence.knowledge import Knowledge
+from necropsy_analyzer.evidence.quoted import quoted
 from necropsy_analyzer.evidence.rule import ReportTest, Rule
 from necropsy_analyzer.evidence.scene import Place, Scene
 from necropsy_analyzer.report.report import Frame, Log, Report
@@ -38,6 +39,7 @@ def collect(
     found = [*_from_lines(scene, knowledge), *_from_reports(scene, knowledge)]
     found.sort(key=lambda item: item.line)
     found.extend(features(scene, found, knowledge, boot, hardware))
+    found.extend(quoted(scene, found, knowledge))
     return owned(found, knowledge)
 
 

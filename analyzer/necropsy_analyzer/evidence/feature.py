@@ -88,6 +88,7 @@ class Fusion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     damping: float
     repeat_gain: float
     repeat_limit: float
+    quoted: float
     aftershock_share: float
     afterwards_share: float
     other_boot_share: float
