@@ -49,6 +49,8 @@ _AWAKENED: Final = (
     "xen_hypercall_*",
 )
 _SELF_REPORTED: Final = 2.0
+_DECODED: Final = 1.0
+"""So much a machine check weighs that says what was corrected."""
 _CLUE: Final = 0.7
 _SIGNATURES: Final = 3
 _ROOT: Final = re.compile(r"\sroot=(?:/dev/)?(\S+)")
@@ -237,8 +239,9 @@ def _in_user_space(scene: Scene, report: Report) -> bool:
 
 
 def _self_reported(item: Evidence) -> bool:
-    return item.fault and any(
-        cause.startswith("hardware.") and weight >= _SELF_REPORTED for cause, weight in item.supports.items()
+    least = _SELF_REPORTED if item.fault else _DECODED
+    return (item.fault or item.mechanism in ("mce", "edac")) and any(
+        cause.startswith("hardware.") and weight >= least for cause, weight in item.supports.items()
     )
 
 

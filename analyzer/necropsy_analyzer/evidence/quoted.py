@@ -12,6 +12,7 @@ from necropsy_analyzer.evidence.knowledge import Knowledge
 from necropsy_analyzer.evidence.scene import Scene
 
 _FEW: Final = 30
+_MORE_THAN_ROUTINE: Final = 0.7
 _SOFTWARE: Final = ("kernel.bug", "kernel.lockup")
 _BOOTS: Final = ("Linux version ", "-- Reboot --", "-- Boot ")
 
@@ -26,7 +27,14 @@ def quoted(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iter
     if software and not any(_foremost(item) in _SOFTWARE for item in software):
         known = findings["device-spoke"]
         yield Evidence(rule="device-spoke", title=known.title, family="no-report", supports=known.supports)
-    if not telling or any(item.fault for item in seen) or len(scene.spoken) > _FEW or _restarts(scene):
+    if any(item.fault for item in seen):
+        return
+    if len(scene.spoken) > _FEW:
+        if not any(weight >= _MORE_THAN_ROUTINE for item in seen for weight in item.supports.values()):
+            known = findings["routine"]
+            yield Evidence(rule="routine", title=known.title, family="end", supports=known.supports)
+        return
+    if not telling or _restarts(scene):
         return
     first = max(telling, key=lambda item: max(item.supports.values()))
     known = findings["quoted"]
