@@ -18,6 +18,7 @@ from necropsy_agent.sources.boots import Boots
 from necropsy_agent.wire import Boot, pack
 
 NOWHERE = "no-such-journalctl"
+CAPTURE = "c" * 32
 RUN_LVL, BOOT_TIME, USER_PROCESS, DEAD_PROCESS = 1, 2, 7, 8
 
 
@@ -210,6 +211,41 @@ def test_crash_folder_outweighs_an_orderly_journal(tree: Tree) -> None:
     ending = LastBoot(None).of(host)
     assert ending.end == "unclean"
     assert len(ending.proof) == 2  # both are told
+
+
+@pytest.mark.parametrize(
+    ("first_lines", "previous"),
+    [
+        ("Command line: root=/dev/sda1 ro reset_devices elfcorehdr=785780K", DEAD),
+        ("Kernel command line: BOOT_IMAGE=/vmlinuz elfcorehdr=0x6f000000 nr_cpus=1", DEAD),
+        ("Reserving 1KB of memory at 0x6f000000 for elfcorehdr", DEAD),
+        ("Command line: root=/dev/sda1 ro crashkernel=256M", CAPTURE),
+    ],
+)
+def test_capture_kernel_is_not_the_boot_that_died(first_lines: str, previous: str, tree: Tree) -> None:
+    # Debian's kdump-tools runs a whole systemd in the capture kernel, journal and all.
+    program = tree.root / "journalctl"
+    at = {CAPTURE: "1789999900000000", DEAD: "1789999800000000"}
+    ends = {
+        boot: json.dumps({"_BOOT_ID": boot, "MESSAGE": "a", "__REALTIME_TIMESTAMP": us})
+        for boot, us in at.items()
+    }
+    tree.write(
+        {
+            "journalctl": f"""#!/bin/sh
+            case "$*" in
+            *--output=cat*--boot={CAPTURE}*) echo 'Linux version 6.1.0-test'; echo '{first_lines}';;
+            *--output=cat*) echo 'Command line: root=/dev/sda1 ro crashkernel=256M';;
+            *--boot=-1*) echo '{ends[CAPTURE]}';;
+            *--boot=-2*) echo '{ends[DEAD]}';;
+            esac
+            """
+        }
+    )
+    program.chmod(0o755)
+    ending = LastBoot(None, str(program)).of(tree.host())
+    assert (ending.end, ending.previous) == ("unclean", previous)
+    assert ending.seen_ns == int(at[previous]) * 1000
 
 
 @settings(max_examples=60, deadline=None)

@@ -88,3 +88,24 @@ def output(argv: list[str], timeout_s: float, limit_bytes: int) -> bytes | None:
             whole = False
     status = stop(child)
     return bytes(out) if whole and status == 0 else None
+
+
+def beginning(argv: list[str], timeout_s: float, size_bytes: int) -> bytes:
+    """Run a program until it has printed `size_bytes` and give those; fewer where it ends or is too slow.
+
+    Raises OSError if it cannot start.
+    """
+    child = start(argv)
+    assert child.stdout is not None
+    fd = child.stdout.fileno()
+    deadline = time.monotonic() + timeout_s
+    out = b""
+    ready = select.poll()
+    ready.register(fd, select.POLLIN)
+    while len(out) < size_bytes and ready.poll(max(deadline - time.monotonic(), 0) * 1000):
+        chunk = os.read(fd, size_bytes - len(out))
+        if not chunk:
+            break
+        out += chunk
+    stop(child)
+    return out

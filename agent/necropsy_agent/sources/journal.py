@@ -18,7 +18,7 @@ import msgspec
 from necropsy_agent.records.kernel_text import release_of
 from necropsy_agent.sources import child
 from necropsy_agent.sources.descriptors import silence
-from necropsy_agent.sources.last_boot import LastBoot, boot_of_journal, journal_of
+from necropsy_agent.sources.last_boot import LastBoot, journal_of
 from necropsy_agent.sources.source import Found, Host
 from necropsy_agent.wire import Blob, CrashPart, CrashRecord
 
@@ -91,7 +91,7 @@ class Journal:
         ending = self._last.of(host)
         if ending.end != "unclean":
             return f"the last boot's end was {ending.end}"
-        which = boot_of_journal(host, ending.previous)
+        which = f"--boot={ending.previous or -1}"
         argv = [program, *journal_of(host), which, "--dmesg", "--reverse", "--no-pager", "--output=json"]
         try:
             self._child = child.start([*argv, f"--output-fields={_FIELDS}"])

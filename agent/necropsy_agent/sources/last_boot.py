@@ -25,6 +25,10 @@ End = Literal["clean", "unclean", "unknown"]
 _MARK: Final = "boot-seen.json"
 _JOURNAL_TIMEOUT_S: Final = 15.0
 _JOURNAL_LINES: Final = 20
+_HEAD_BYTES: Final = 64 << 10
+# kexec names the dead kernel's memory on the command line; arm64 has it in the device tree and tells of it
+# (drivers/of/fdt.c, fdt_reserve_elfcorehdr).
+_CAPTURE: Final = re.compile(rb"ommand line:.*\belfcorehdr=|Reserving .* for elfcorehdr")
 _JOURNAL_STOPPED: Final = "d93fb3c9c24d451a97cea615ce59c00b"
 _SHUTDOWN_UNITS: Final = ("systemd-shutdown", "shutdown")
 _WTMP_BYTES: Final = 100 * 9600  # a multiple of both sizes of a record
@@ -149,11 +153,23 @@ class LastBoot:
         program = child.find(self.program)
         if program is None:
             return None, None, None
+        for which in boots_of_journal(host, previous):
+            found = self._end_of_journal(program, host, which)
+            if found is None:
+                break
+            sign, boot, last_ns = found
+            if sign.end == "unclean" and self._is_captures(program, host, boot):
+                continue
+            return sign, boot, last_ns
+        return None, None, None
+
+    def _end_of_journal(self, program: str, host: Host, which: str) -> tuple[_Sign, str, int | None] | None:
+        """Ask for the end of one boot's journal; None where there is no such boot."""
         argv = [program, *journal_of(host), "--no-pager", f"--lines={_JOURNAL_LINES}", "--output=json"]
         try:
-            printed = child.output([*argv, boot_of_journal(host, previous)], _JOURNAL_TIMEOUT_S, 1 << 20)
+            printed = child.output([*argv, which], _JOURNAL_TIMEOUT_S, 1 << 20)
         except OSError:
-            return None, None, None
+            return None
         entries = []
         for line in (printed or b"").splitlines():
             with suppress(ValueError, RecursionError):
@@ -162,7 +178,7 @@ class LastBoot:
                     entries.append(entry)
         boots = {boot for entry in entries if (boot := _text(entry.get("_BOOT_ID"))) and _ID.fullmatch(boot)}
         if len(boots) != 1 or boots == {host.boot}:
-            return None, None, None
+            return None
         last_us = max(_number(entry.get("__REALTIME_TIMESTAMP")) or 0 for entry in entries)
         last_ns = last_us * 1000
         for entry in reversed(entries):
@@ -176,15 +192,26 @@ class LastBoot:
         )
         return _Sign("unclean", proof), boots.pop(), last_ns or None
 
+    def _is_captures(self, program: str, host: Host, boot: str) -> bool:
+        """Say whether a boot was kdump's capture kernel, which came up in the place of the one that died."""
+        argv = [program, *journal_of(host), "--no-pager", "--dmesg", "--output=cat", f"--boot={boot}"]
+        try:
+            return _CAPTURE.search(child.beginning(argv, _JOURNAL_TIMEOUT_S, _HEAD_BYTES)) is not None
+        except OSError:
+            return False
+
 
 def journal_of(host: Host) -> list[str]:
     """Give the options that point journalctl at the host's journal; none for the running machine's."""
     return [] if host.root == Path("/") else [f"--root={host.root}"]
 
 
-def boot_of_journal(host: Host, previous: str | None) -> str:
-    """Give the option that chooses the last boot; a recorded tree may lack the running boot's own journal."""
-    return f"--boot={previous}" if previous and host.root != Path("/") else "--boot=-1"
+def boots_of_journal(host: Host, previous: str | None) -> tuple[str, ...]:
+    """Give the options that choose the last boot, and the one before it, should the last be kdump's.
+
+    A recorded tree may lack the running boot's own journal.
+    """
+    return (f"--boot={previous}",) if previous and host.root != Path("/") else ("--boot=-1", "--boot=-2")
 
 
 def started_wall_ns(root: Path) -> int:
