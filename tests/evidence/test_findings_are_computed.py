@@ -259,6 +259,13 @@ def test_a_failing_disk_explains_its_file_system(shipped: Knowledge) -> None:
     assert (found.mechanism, found.line) == ("io_error", 1)
 
 
+def test_what_gave_up_first_explains_who_waits_for_it(shipped: Knowledge) -> None:
+    hung = "[  900.000001] INFO: task ls:2211 blocked for more than 120 seconds.\n"
+    panic = "[  700.000001] SPLError: 912:0:(zil.c:812:zil_replay()) SPL PANIC\n"
+    assert _seen(panic + hung, shipped)["module-gave-up-then-wait"].mechanism == "bug"
+    assert "module-gave-up-then-wait" not in _seen(hung + panic, shipped)
+
+
 def _boot(end: str) -> Boot:
     return Boot(release="6.1.0", started_wall_ns=0, end=end, proof=("no clean end in wtmp",))  # type: ignore[arg-type]
 

@@ -318,3 +318,36 @@ def test_a_task_that_waits_is_told_though_its_first_lines_are_lost(log: str, rep
 )
 def test_a_trace_that_was_asked_for_is_no_task_that_waits(before: str, reports: Reports) -> None:
     assert reports(before + WAITS) == ()
+
+
+@pytest.mark.parametrize(
+    ("log", "mechanism"),
+    [
+        (
+            "[   17.548785] [<c0212e0c>] (unwind_backtrace) from [<c020d5e8>] (show_stack+0x20/0x24)\n"
+            "[   17.554337] [<c09c2568>] (dump_stack) from [<c0222540>] (__warn+0x104/0x11c)\n"
+            "[   17.559907] [<c0222690>] (warn_slowpath_null) from [<bf140c0c>] (vif+0x3c0/0x410 [vnic])\n",
+            "warn",
+        ),
+        (
+            "[   17.548785] Modules linked in: vnic(O) ext4\n"
+            "[   17.548790] CR2: 0000000000000018\n"
+            "[   17.548795] ---[ end trace 0000000000000000 ]---\n",
+            "null_deref",
+        ),
+        (
+            "[   17.548780]  vnic_up+0x1d/0x40 [vnic]\n"
+            "[   17.548790] CR2: ffffc90000a41018\n"
+            "[   17.548795] ---[ end trace 0000000000000000 ]---\n",
+            "bad_page_fault",
+        ),
+        (
+            "[   17.548780] WARNING: at kernel/watchdog.c:352\n"
+            "[   17.548790] PC is at watchdog_timer_fn+0x190/0x2e8\n",
+            "soft_lockup",
+        ),
+    ],
+)
+def test_what_is_left_of_a_report_tells_its_kind(log: str, mechanism: str, reports: Reports) -> None:
+    (report,) = reports(log)
+    assert report.mechanism == mechanism

@@ -129,7 +129,7 @@ def _headless(lines: Sequence[LogLine], text: str, starts: Sequence[int]) -> lis
             known.lines = [line for line in lines[first:end] if _same_moment(line, lines[index])]
             while here and len(known.lines) > 1 and "+0x" not in known.lines[-1].text:
                 known.lines.pop()
-            if any("+0x" in line.text for line in known.lines):
+            if any("+0x" in line.text or line.text.startswith("CR2: ") for line in known.lines):
                 return [known]
     return _waiting(lines, text, starts)
 

@@ -24,6 +24,8 @@ _COUNTER: Final = re.compile(r"\[#(\d{1,9})\]")
 _DEVICE_ERROR: Final = re.compile(r"(?:error, dev |Buffer I/O error on (?:dev|device) )([\w-]{1,64})")
 # Before 5.0 (commit 8341f2f222d7) sysrq-c wrote through NULL.
 _SYSRQ: Final = next(heading for heading in HEADINGS if heading.mechanism == "sysrq")
+# Both detectors warn from the same file (kernel/watchdog.c); of some kernels only the function tells which.
+_SOFT: Final = next(heading for heading in HEADINGS if heading.mechanism == "soft_lockup")
 
 
 class ReportReader:
@@ -43,8 +45,10 @@ class ReportReader:
         body = read_body(known.lines)
         body.external |= self._external
         heading = known.heading
-        if body.ip is not None and body.ip.function == "sysrq_handle_crash":
+        if _in(body, "sysrq_handle_crash"):
             heading = _SYSRQ
+        elif heading.mechanism == "hard_lockup" and _in(body, "watchdog_timer_fn"):
+            heading = _SOFT
         blamed = blame(heading, known.found, known.lines, body, self._frames)
         groups = {name: value for name, value in known.found.groupdict().items() if value}
         who = _who(groups, blamed, body)
@@ -120,6 +124,10 @@ class _Past:
         if any(counter is not None and int(counter[1]) > 1 for counter in counters):
             return True
         return explained or (body.tainted is not None and "D" in body.tainted)
+
+
+def _in(body: Body, function: str) -> bool:
+    return body.ip is not None and body.ip.function == function
 
 
 def _title(heading: Heading, groups: dict[str, str], culprit: str | None) -> str:

@@ -13,7 +13,8 @@ from necropsy_analyzer.report.formats.heading import Blame, Heading, heading
 def _frame(name: str, mechanism: str, title: str, *, blame: Blame = "pointer", use: str = "fault") -> Heading:
     return heading(
         f"{name}+0x",
-        rf"^[^+\w]{{0,8}}(?:[0-9a-f<>\[\]]{{8,24}} )?(?:RIP: 0010:)?{name}\+0x",
+        r"(?:^[^+\w]{0,8}(?:[0-9a-f<>\[\]]{8,24} )?(?:RIP: 0010:)?|\) from \[<[0-9a-f]{8}>\] \()"
+        rf"{name}\+0x",
         mechanism,
         title,
         blame=blame,
@@ -53,6 +54,23 @@ FROM_HERE: Final = (
 UP_TO_HERE: Final = (
     heading("(d4210000)", r"^Code: .{0,200}\(d4210000\)", "bug", "kernel BUG", use="fault"),
     heading("<0f> 0b", r"^Code: .{0,200}<0f> 0b", "bug", "kernel BUG", blame="pointer", use="fault"),
+    # arch/x86/kernel/dumpstack.c, before 5.x in no_context(): an oops over an address ends with it alone.
+    heading(
+        "CR2: ",
+        r"^CR2: 0000000000000[0-9a-f]{3}\s{0,8}$",
+        "null_deref",
+        "kernel NULL pointer dereference",
+        blame="pointer",
+        use="fault",
+    ),
+    heading(
+        "CR2: ",
+        r"^CR2: [0-9a-f]{16}\s{0,8}$",
+        "bad_page_fault",
+        "bad page fault",
+        blame="pointer",
+        use="fault",
+    ),
     heading(
         "---[ end trace",
         r"---\[ end trace",

@@ -21,6 +21,12 @@ HEADINGS: Final = (
         "null_deref",
         "kernel NULL pointer dereference",
     ),
+    _trap(  # another CPU's message came between the two halves of the line
+        "NULL pointer dereference at",
+        r"^NULL pointer dereference at (?: {0,16}\(null\)|[0-9a-f]{8,16})",
+        "null_deref",
+        "kernel NULL pointer dereference",
+    ),
     _trap(
         "nable to handle",
         r"(?:BUG: unable to handle (?:kernel )?(?:paging request|page fault)|Unable to handle kernel \S)",
@@ -48,6 +54,7 @@ HEADINGS: Final = (
     _trap(
         "[#",
         r"^(?:traps: |Oops: )?(?P<what>int3|debug|simd exception|alignment check|segment not present"
+        r"|[Ii]nvalid or fatal FRED event"
         r"|invalid TSS|bounds|overflow|control protection|coprocessor \w{1,32}): [0-9a-f]{4}.{0,120}\[#\d",
         "panic_other",
         "{what}",

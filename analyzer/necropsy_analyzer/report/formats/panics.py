@@ -41,7 +41,9 @@ HEADINGS: Final = (
         r"(?:Asynchronous SError|Synchronous External|synchronous external abort)", "mce", "SError interrupt"
     ),
     _panic(r"(?:.{0,40}hard LOCKUP|Hard LOCKUP|hard lockup)", "hard_lockup", "hard lockup"),
-    _panic(r"(?:NMI|An NMI occurred|panic_on_unrecovered_nmi)", "nmi", "NMI panic", "none"),
+    _panic(
+        r"(?:NMI|(?:[0-9a-f]{1,2}: )?An NMI occurred|panic_on_unrecovered_nmi)", "nmi", "NMI panic", "none"
+    ),
     heading(
         _SAID,
         _PANIC + r"sysrq triggered crash",

@@ -50,6 +50,15 @@ HEADINGS: Final = (
     ),
     _at("kernel/lockdep.c", "deadlock", "WARNING: locking bug", use="lockdep"),
     _at("lib/list_debug.c", "memory_corruption", "list corruption"),
+    heading(
+        "kernel/watchdog.c",  # of vendors whose soft lockup detector warns
+        _AT + r"\S{0,120}?kernel/watchdog\.c:\d{1,6} watchdog_timer_fn\+0x",
+        "soft_lockup",
+        "BUG: soft lockup",
+        blame="pointer",
+        use="stall",
+        weak=True,
+    ),
     _at("kernel/watchdog.c", "hard_lockup", "hard lockup", weak=True),
     heading(
         "unchecked MSR access",
