@@ -28,10 +28,12 @@ def necropsy(tmp_path: Path) -> Callable[..., Any]:
     """Run `necropsy` into pipes."""
 
     def run(*arguments: object, **environment: str) -> Any:
-        return subprocess.run(
+        done = subprocess.run(
             [BIN / "necropsy", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False,
             env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), **environment},
         )  # fmt: skip
+        assert done.stdout or not {"json", "jsonl"} & set(map(str, arguments)), (done.returncode, done.stderr)
+        return done
 
     return run
 
