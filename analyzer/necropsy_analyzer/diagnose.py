@@ -167,7 +167,7 @@ def _title(principal: Report | None, evidence: Sequence[Evidence], cause: str, u
         return principal.title
     telling = [item for item in _strongest(evidence, cause) if item.supports.get(cause, 0.0) > 0]
     if telling:
-        return telling[0].title
+        return next((item for item in telling if item.text), telling[0]).title
     return "host went down and left no trace" if unclean else None
 
 

@@ -376,6 +376,14 @@ def test_other_programs_are_told_from_the_kernel(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["BUG: scheduling while atomic: worker/771", "mce: [Hardware Error]: events"]
+)
+def test_the_kernel_is_heard_where_the_host_name_was_left_out(text: str) -> None:
+    log = read(f"Mar 09 08:00:28 kernel: {text}\nMar 09 08:00:29 kernel: sd 0:0:0:0: Attached\n".encode())
+    assert [(line.text, line.kernel) for line in log.lines] == [(text, True), ("sd 0:0:0:0: Attached", True)]
+
+
+@pytest.mark.parametrize(
     ("log", "texts"),
     [
         ('{"_TRANSPORT":"kernel","MESSAGE":"one\\ntwo"}', ["one", "two"]),

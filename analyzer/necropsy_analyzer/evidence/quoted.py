@@ -38,15 +38,13 @@ def quoted(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iter
         return
     first = max(telling, key=lambda item: max(item.supports.values()))
     known = findings["quoted"]
-    cause = _foremost(first)
-    yield Evidence(
-        rule="quoted",
-        title=known.title,
-        family="quoted",
-        line=first.line,
-        text=first.text,
-        supports={**known.supports, cause: known.supports.get(cause, 0.0) + knowledge.fusion.quoted},
-    )
+    top = max(first.supports.values())
+    supports = dict(known.supports)
+    for cause, weight in first.supports.items():
+        if weight > 0:
+            share = knowledge.fusion.quoted * weight / top
+            supports[cause] = round(supports.get(cause, 0.0) + share, 3)
+    yield Evidence(rule="quoted", title=known.title, family="quoted", supports=supports)
 
 
 def _foremost(item: Evidence) -> str:

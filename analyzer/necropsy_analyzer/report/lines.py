@@ -65,7 +65,8 @@ _SEARCHED: Final = re.compile(
 )
 _CUT_STAMP: Final = re.compile(r" {0,7}(\d{1,10}\.\d{6})\] ")
 _TAG: Final = re.compile(
-    r"(?:[\w.:@-]{1,255} )?(?:(?:kern|user|daemon)\.[a-z]{1,7} )?([\w./@+()-]{1,64}?)(\[[\d ]{1,10}\])?: ?"
+    r"(?:(?!kernel: )[\w.:@-]{1,255} )?(?:(?:kern|user|daemon)\.[a-z]{1,7} )?"
+    r"([\w./@+()-]{1,64}?)(\[[\d ]{1,10}\])?: ?"
 )
 _RFC5424_TAG: Final = re.compile(r"\S{1,255} (\S{1,48}) (?:-|\d{1,10}) \S{1,32} (?:-|\[[^\]\n]{0,1024}\]) ?")
 _HOST_TAG: Final = re.compile(r"[\w.-]{1,255} (?:(kernel): |[\w.@-]{1,64}\[\d{1,10}\]: )")

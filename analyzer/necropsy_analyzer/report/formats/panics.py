@@ -21,7 +21,7 @@ HEADINGS: Final = (
     _panic(r"VFS ?: ?[Uu]nable to mount root", "no_root", "Unable to mount root fs", "none"),
     _panic(r"No (?:working )?init found", "no_root", "No working init found", "none"),
     _panic(r"Requested init \S", "panic_other", "Requested init failed", "none"),
-    _panic(r"[Aa]ttempted to kill", "init_killed", "Attempted to kill init", "none"),
+    _panic(r"[Aa]ttempt(?:ed|ing) to kill", "init_killed", "Attempted to kill init", "none"),
     _panic(
         r"(?:[Oo]ut of memory|System is deadlocked on memory|.{0,120}panic_on_oom)",
         "oom",
