@@ -145,6 +145,5 @@ HEADINGS: Final = (
         "out_of_bounds",
         "detected buffer overflow",
         use="fault",
-        weak=True,
     ),
 )

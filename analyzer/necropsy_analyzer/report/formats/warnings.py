@@ -67,6 +67,8 @@ HEADINGS: Final = (
         "unchecked MSR access",
         use="fault",
     ),
+    # Since 6.10 the fortified string functions warn before they stop.
+    _at("lib/string_helpers.c", "out_of_bounds", "detected buffer overflow", weak=True),
     # Since 6.12 the allocator's own reports end in a WARN.
     _at("mm/slub.c", "memory_corruption", "slab corruption", weak=True),
     heading(
