@@ -119,6 +119,17 @@ def test_a_defect_in_an_external_module_is_the_modules(shipped: Knowledge) -> No
     assert seen["external-culprit"].line == 7
 
 
+@pytest.mark.parametrize(
+    ("module", "external"), [("xfs", False), ("snd-hda-intel", False), ("vendorfs", True), ("zfs", True)]
+)
+def test_a_module_of_the_kernels_tree_is_known_without_the_list_of_modules(
+    module: str, external: bool, shipped: Knowledge
+) -> None:
+    whole = _oops(taint="Tainted: P           O", culprit=f"vendor_poll+0x1c/0x40 [{module}]")
+    log = "".join(line for line in whole.splitlines(keepends=True) if "Modules linked in" not in line)
+    assert ("external-culprit" in _seen(log, shipped)) == external
+
+
 def test_a_module_known_by_name_is_external_in_a_cut_off_trace(shipped: Knowledge) -> None:
     seen = _seen("[   1.000000] RIP: 0010:spa_taskq_dispatch_ent+0xb0/0xc0 [zfs]\n", shipped)
     assert seen["external-in-stack"].line == 1

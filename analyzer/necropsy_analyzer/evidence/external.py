@@ -72,7 +72,7 @@ def is_external(module: str, report: Report, known: Features) -> bool:
     flags = report.modules.get(module)
     if flags is not None:
         return _outside(flags)
-    if _untainted(report):
+    if _untainted(report) or module.replace("-", "_") in known.in_tree:
         return False
     if report.tainted and not any(flags for flags in report.modules.values()):
         # No list of modules; the kernel is tainted by some module, and this one is what failed.

@@ -49,7 +49,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of features.yaml; its comments tell what each part means."""
+    """All of features.yaml; its comments tell what each part means. `in_tree` is tables/modules.yaml."""
 
     findings: dict[str, Finding]
     sequences: tuple[Succession, ...]
@@ -62,6 +62,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     external: tuple[str, ...]
     external_functions: tuple[str, ...]
     external_words: tuple[str, ...]
+    in_tree: frozenset[str] = frozenset()
 
     def causes(self) -> set[str]:
         """Give every cause that is named."""

@@ -128,10 +128,12 @@ def load_mechanisms(file: str, text: str) -> tuple[dict[str, Mechanism], tuple[C
     return mechanisms, tuple(complaints)
 
 
-def load_features(file: str, text: str) -> tuple[Features | None, tuple[Complaint, ...]]:
-    """Read features.yaml."""
+def load_features(file: str, text: str, modules: str = "") -> tuple[Features | None, tuple[Complaint, ...]]:
+    """Read features.yaml, and the kernel's own modules out of the text of tables/modules.yaml."""
     complaints: list[Complaint] = []
     parts = {name: value for name, _, value in _mapping(file, text, complaints)}
+    for name, _, value in _mapping("tables/modules.yaml", modules, complaints):
+        parts[name] = value.split() if isinstance(value, str) else value
     try:
         return msgspec.convert(parts, Features, strict=True), tuple(complaints)
     except msgspec.ValidationError as error:

@@ -1,8 +1,8 @@
 """Folders of YAML → everything in them, checked. In: texts by file name, a mapping a folder. Out: a `Shelf`.
 
 The first folder is the shipped one. `causes.yaml`, `mechanisms.yaml` and `fusion.yaml` have their own
-forms, files below `frames/` make the frame model, files in other folders are tables of their own; every
-other file holds rules.
+forms, files below `frames/` make the frame model, `tables/modules.yaml` goes to the features, files in other
+folders are tables of their own; every other file holds rules.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,9 @@ class Shelf:
                 )
                 self._complaints.extend(complaints)
             if "features.yaml" in folder:
-                self.features, complaints = load_features(f"{name}/features.yaml", folder["features.yaml"])
+                self.features, complaints = load_features(
+                    f"{name}/features.yaml", folder["features.yaml"], folder.get("tables/modules.yaml", "")
+                )
                 self._complaints.extend(complaints)
             if "fusion.yaml" in folder:
                 self.fusion = self._fusion(f"{name}/fusion.yaml", folder["fusion.yaml"])
