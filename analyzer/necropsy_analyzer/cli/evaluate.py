@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import msgspec
 import typer
 
 from necropsy_analyzer.cli import CommandError
+from necropsy_analyzer.cli.answer import Format, FormatOption
 from necropsy_analyzer.cli.knowledge import knowledge
 from necropsy_analyzer.cli.terminal import console, write_json
 
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 _Labelled = tuple[str, "Truth", "Case"]
 
 
-class Format(StrEnum):
-    """How the figures are written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def evaluate(
     paths: Annotated[
         list[Path],
@@ -39,7 +32,7 @@ def evaluate(
             "crashes, each with its truth.yaml.",
         ),
     ],
-    format_: Annotated[Format, typer.Option("--format", help="Form of the answer.")] = Format.TEXT,
+    format_: FormatOption = Format.TEXT,
     misses: Annotated[int, typer.Option(min=0, help="List so many of the wrong answers.")] = 20,
     rules: Annotated[
         list[Path] | None, typer.Option(help="A folder of your own rules, over the shipped ones.")

@@ -2,28 +2,19 @@
 
 import sys
 import time
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 import typer
 
 from necropsy_analyzer.cli import CommandError
+from necropsy_analyzer.cli.answer import Format, FormatOption, when
 from necropsy_analyzer.cli.server import Database, StateDir, open_store
 from necropsy_analyzer.cli.terminal import write_json
 
 app = typer.Typer(help="Hosts and their tokens.", no_args_is_help=True, rich_markup_mode=None)
 
 
-class Format(StrEnum):
-    """How answers are written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", help="Form of the answer.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What the host is called.")]
 
 
@@ -110,13 +101,6 @@ def revoke(
         write_json({"name": name, "state": "revoked"})
     else:
         print(f"{name} is revoked.")
-
-
-def when(wall_ns: int | None) -> str:
-    """Write a time as people and machines read it: UTC, to the second; empty for None."""
-    if wall_ns is None:
-        return ""
-    return datetime.fromtimestamp(wall_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _state(revoked_ns: int | None, seen_ns: int | None) -> str:

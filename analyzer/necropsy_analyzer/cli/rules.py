@@ -1,15 +1,14 @@
 """`necropsy rules`: check the form of rules, run their examples. In: folders. Out: complaints with places."""
 
-import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from necropsy_analyzer.cli.answer import Format, FormatOption
 from necropsy_analyzer.cli.knowledge import cache_folder, rule_folders, shelf
+from necropsy_analyzer.cli.terminal import write_json
 
 if TYPE_CHECKING:
     from necropsy_analyzer.evidence.rule import Complaint
@@ -17,21 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Check rules and run their examples.")
 
 
-class Format(StrEnum):
-    """How the answer is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-_Format = Annotated[Format, typer.Option("--format", help="Form of the answer.")]
 _Rules = Annotated[
     list[Path] | None, typer.Option("--rules", help="A folder of your own rules, over the shipped ones.")
 ]
 
 
 @app.command()
-def check(format_: _Format = Format.TEXT, rules: _Rules = None) -> int:
+def check(format_: FormatOption = Format.TEXT, rules: _Rules = None) -> int:
     """Check every rule: form, names, patterns that all engines take, examples present.
 
     Exit status: 0 nothing to complain about, 1 complaints.
@@ -48,7 +39,7 @@ def check(format_: _Format = Format.TEXT, rules: _Rules = None) -> int:
 
 
 @app.command("test")
-def run(format_: _Format = Format.TEXT, rules: _Rules = None) -> int:
+def run(format_: FormatOption = Format.TEXT, rules: _Rules = None) -> int:
     """Run every rule's examples and counterexamples through the whole matcher.
 
     Exit status: 0 all did as they should, 1 some did not, or some rules could not be loaded.
@@ -67,9 +58,7 @@ def run(format_: _Format = Format.TEXT, rules: _Rules = None) -> int:
 
 def _tell(format_: Format, what: str, answer: dict[str, Any], complaints: "Sequence[Complaint]") -> int:
     if format_ is Format.JSON:
-        whole = answer | {"complaints": list(complaints)}
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
-        sys.stdout.buffer.flush()
+        write_json(answer | {"complaints": list(complaints)})
     else:
         for complaint in complaints:
             print(complaint)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from necropsy_analyzer.cli import CommandError
-from necropsy_analyzer.cli.hosts import Format, FormatOption, when
+from necropsy_analyzer.cli.answer import Format, FormatOption, when
 from necropsy_analyzer.cli.incidents import summary
 from necropsy_analyzer.cli.server import Database, StateDir, open_store
 from necropsy_analyzer.cli.terminal import write_json
