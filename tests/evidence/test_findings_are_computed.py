@@ -98,6 +98,7 @@ def test_old_kernels_give_no_address_and_the_registers_tell() -> None:
             "external-in-stack",
         ),
         ({"taint": "Tainted: G           OE", "modules": "vendor(OE) ext4"}, "external-loaded"),
+        ({"taint": "Tainted: G      D", "modules": "vendor(O) ext4"}, "external-loaded"),
         (
             {"taint": "Tainted: G           OE", "modules": "vendor(OE+) ext4", "process": "modprobe"},
             "external-loading",
@@ -165,6 +166,14 @@ def test_a_cut_report_is_given_to_whom_names_and_neighbours_tell(
     assert told == (set() if name is None else {name})
 
 
+def test_a_list_of_modules_without_a_trace_leaves_open_whose_code_it_was(shipped: Knowledge) -> None:
+    log = (
+        "[  900.000001] watchdog: BUG: soft lockup - CPU#0 stuck for 23s! [kworker/0:2:811]\n"
+        "[  900.000002] Modules linked in: vendorfs(O) ext4 mbcache\n"
+    )
+    assert "external-unseen" in _seen(log, shipped)
+
+
 def test_entries_of_a_trace_that_are_all_doubtful_are_better_than_none(shipped: Knowledge) -> None:
     log = (
         "[  900.000001] INFO: task nfsd:2211 blocked for more than 120 seconds.\n"
@@ -205,7 +214,11 @@ def test_a_file_system_whose_device_said_nothing_failed_by_itself(
     [
         ("CPU: 1 PID: 634 Comm: snapd Not tainted 5.15.153.1-microsoft-standard-WSL2 #1", "guest"),
         ("Modules linked in: virtio_balloon virtio_net net_failover ext4", "guest"),
+        ("Modules linked in: qemu_fw_cfg ip_tables ext4", "guest"),
         ("Modules linked in: kvm_intel kvm vhost_net tun ext4", None),
+        ("EXT4-fs (vda3): re-mounted. Opts: errors=remount-ro", "guest"),
+        ("blkfront: xvdb: flush diskcache: enabled; persistent grants: enabled", "guest"),
+        ("EXT4-fs (sda3): re-mounted. Opts: errors=remount-ro", None),
     ],
 )
 def test_a_guest_is_told_by_its_kernel_and_drivers_where_its_name_is_cut(

@@ -59,8 +59,9 @@ def modules(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evid
         if beside is not None:
             yield beside
             return
-    if _outside(report.tainted or ""):
-        yield made("external-loaded", knowledge, family="external")
+    if _outside(report.tainted or "") or any(_outside(flags) for flags in report.modules.values()):
+        unseen = report.culprit is None and not report.stack
+        yield made("external-unseen" if unseen else "external-loaded", knowledge, family="external")
     elif report.release is not None:
         yield made("untainted", knowledge, family="external")
     if report.culprit is not None and report.mechanism not in _STALLS:

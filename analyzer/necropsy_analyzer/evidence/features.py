@@ -7,6 +7,7 @@ a report of some kind says by itself stands in mechanisms.yaml.
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -53,6 +54,13 @@ _DECODED: Final = 1.0
 """So much a machine check weighs that says what was corrected."""
 _CLUE: Final = 0.7
 _SIGNATURES: Final = 3
+_DEVICES: Final = 20
+# drivers/block/virtio_blk.c, xen-blkfront.c: names of disks; other drivers by what begins their messages
+_VIRTUAL_DEVICE: Final = re.compile(
+    rb"^(?:blkfront|hv_(?:balloon|netvsc|storvsc|utils|vmbus)|kvm-clock|virtio_(?:balloon|blk|net|scsi)|vmw_pvscsi"
+    rb"|vmxnet3|xen:balloon)[: ]|[ (]x?vd[a-z]\d{0,3}[),:]",
+    re.MULTILINE,
+)
 _ROOT: Final = re.compile(r"\sroot=(?:/dev/)?(\S+)")
 
 
@@ -207,9 +215,10 @@ def is_guest(scene: Scene, known: Features) -> bool | None:
             return True
     if scene.said(b"Hypervisor detected: ") is not None:
         return True
-    if hardware is None and any(_virtual(report, known) for report in scene.reports):
-        return True
-    return None if hardware is None else False
+    if hardware is not None:
+        return False
+    told = any(_virtual(report, known) for report in scene.reports) or _virtual_devices(scene)
+    return True if told else None
 
 
 def _virtual(report: Report, known: Features) -> bool:
@@ -217,6 +226,14 @@ def _virtual(report: Report, known: Features) -> bool:
     return (
         report.release is not None and any(part in report.release for part in known.guest_releases)
     ) or any(module in report.modules for module in known.guest_modules)
+
+
+def _virtual_devices(scene: Scene) -> bool:
+    """Tell a guest by the devices that its kernel names."""
+    return any(
+        scene.spoken[scene.text.count(b"\n", 0, found.start())].kernel
+        for found in islice(_VIRTUAL_DEVICE.finditer(scene.text), _DEVICES)
+    )
 
 
 def _idles(report: Report) -> bool:
