@@ -5,14 +5,17 @@ of that disk and of the analyzer's state.
 """
 
 import itertools
+import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import Analyzer
@@ -41,7 +44,7 @@ class Installed:
 
     image: Image
     folder: Path
-    printed: dict[str, str] = field(default_factory=dict)
+    printed: dict[str, str]
 
 
 @dataclass
@@ -83,14 +86,27 @@ class Host:
         return found
 
     def settled(self, within_s: float = VERDICT_S) -> None:
-        """Wait until the agent has nothing left to ship that is worth more than routine."""
+        """Wait until the agent has looked at everything and has nothing but routine to ship."""
 
-        def empty() -> bool:
-            done = self.machine.tried("/opt/necropsy/bin/necropsy-agent status")
-            waiting = next((line for line in done.stdout.splitlines() if line.startswith("waiting")), "crash")
-            return done.status == 0 and "crash" not in waiting and "fault" not in waiting
+        def done() -> bool:
+            told = self.status()
+            looked = told is not None and all("not looked at" not in one["why"] for one in told["sources"])
+            waiting = {} if told is None else told["outbox"]["waiting"]
+            return looked and not {"crash", "fault"} & waiting.keys()
 
-        self.machine.wait(empty, within_s, "the agent has not shipped all")
+        self.machine.wait(done, within_s, "the agent has not shipped all")
+
+    def status(self) -> dict[str, Any] | None:
+        """Give what the agent says of itself; None where it does not run."""
+        done = self.machine.tried("/opt/necropsy/bin/necropsy-agent status --format json")
+        told: dict[str, Any] = json.loads(done.stdout) if done.status == 0 else {"running": False}
+        return told if told["running"] else None
+
+    def incident(self, died: str) -> dict[str, Any]:
+        """Give the one incident there is, of the boot that died, when all that has arrived is diagnosed."""
+        (one,) = self.analyzer.diagnosed()
+        assert (one["host"], one["boot"]) == (NAME, died)
+        return self.analyzer.shown(one["id"])
 
     def agent_started_s(self) -> float:
         """Tell when the agent's service was started in this boot, as this machine's time.time()."""
@@ -117,38 +133,20 @@ def base(request: pytest.FixtureRequest) -> Image:
 
 @pytest.fixture(scope="session")
 def installed(base: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """A host on which all the README's steps were done, switched off."""
-    folder = tmp_path_factory.mktemp("installed")
-    media = _media(folder / "media")
-    analyzer = _analyzer(folder, folder)
-    analyzer.start()
-    guest = Machine(folder, base, int(analyzer.url.rpartition(":")[2]))
-    guest.media = folder / "media.disk"
-    image.filesystem(media, guest.media, MEDIA_BYTES)
-    done = Installed(Image(guest.disk, base.kernel, base.initramfs), folder)
-    try:
-        guest.switch_on()
-        guest.run("mount /dev/vdb /mnt; mkdir -p /etc/necropsy; cp /mnt/ca.pem /etc/necropsy/")
-        guest.run("install -m 755 /mnt/editor /usr/local/bin/editor")
-        _follow_readme(guest, analyzer, done)
-        host = Host(guest, analyzer)
-        host.arrived(guest.boot_id(), "host.inventory", "boot")
-        host.settled()
-        for step, script in (
-            ("status of the service", "systemctl status --no-pager necropsy-agent"),
-            ("status of the agent", "/opt/necropsy/bin/necropsy-agent status"),
-            ("warnings", "journalctl --no-pager --quiet --unit=necropsy-agent --priority=warning"),
-        ):
-            done.printed[step] = guest.tried(script).stdout
-        done.printed["hosts list"] = analyzer.run("hosts", "list").stdout
-        guest.run("umount /mnt")
-        guest.switch_off()
-        analyzer.stop()
-    finally:
-        guest.cut_power()
-        analyzer.kill()
-    yield done
-    guest.disk.unlink()
+    """A host on which all the README's steps were done, switched off.
+
+    A folder named in NECROPSY_E2E_KEEP keeps it, for whoever works on these tests.
+    """
+    keep = os.environ.get("NECROPSY_E2E_KEEP")
+    folder = Path(keep) if keep else tmp_path_factory.mktemp("installed")
+    folder.mkdir(exist_ok=True)
+    printed = folder / "printed.json"
+    if not printed.exists():
+        printed.write_text(json.dumps(_install(folder, base)))
+    disk = folder / "disk"
+    yield Installed(Image(disk, base.kernel, base.initramfs), folder, json.loads(printed.read_text()))
+    if not keep:
+        disk.unlink()
 
 
 @pytest.fixture
@@ -163,7 +161,8 @@ def boot(installed: Installed, tmp_path: Path) -> Iterator[Callable[..., Host]]:
         port = int(analyzer.url.rpartition(":")[2])
         host = Host(Machine(tmp_path, installed.image, port, parameters), analyzer)
         started.append(host)
-        host.machine.switch_on()
+        # Only now is the agent's status of this boot, and not of the one before.
+        host.arrived(host.machine.switch_on(), "boot")
         host.settled()
         return host
 
@@ -174,8 +173,41 @@ def boot(installed: Installed, tmp_path: Path) -> Iterator[Callable[..., Host]]:
         host.analyzer.kill()
 
 
-def _follow_readme(guest: Machine, analyzer: Analyzer, done: Installed) -> None:
+def _install(folder: Path, base: Image) -> dict[str, str]:
+    """Have the agent installed on a machine of that folder; give what each step's commands printed."""
+    media = _media(folder / "media")
+    analyzer = _analyzer(folder, folder)
+    analyzer.start()
+    guest = Machine(folder, base, int(analyzer.url.rpartition(":")[2]))
+    guest.media = folder / "media.disk"
+    image.filesystem(media, guest.media, MEDIA_BYTES)
+    try:
+        guest.switch_on()
+        guest.run("mount /dev/vdb /mnt; mkdir -p /etc/necropsy; cp /mnt/ca.pem /etc/necropsy/")
+        guest.run("install -m 755 /mnt/editor /usr/local/bin/editor")
+        printed = _follow_readme(guest, analyzer)
+        host = Host(guest, analyzer)
+        host.arrived(guest.boot_id(), "host.inventory", "boot")
+        host.settled()
+        for step, script in (
+            ("status of the service", "systemctl status --no-pager necropsy-agent"),
+            ("status of the agent", "/opt/necropsy/bin/necropsy-agent status"),
+            ("warnings", "journalctl --no-pager --quiet --unit=necropsy-agent --priority=warning"),
+        ):
+            printed[step] = guest.tried(script).stdout
+        printed["hosts list"] = analyzer.run("hosts", "list").stdout
+        guest.run("umount /mnt")
+        guest.switch_off()
+        analyzer.stop()
+    finally:
+        guest.cut_power()
+        analyzer.kill()
+    return printed
+
+
+def _follow_readme(guest: Machine, analyzer: Analyzer) -> dict[str, str]:
     """Do what the README says, in its order, for a host that reaches no package index."""
+    done: dict[str, str] = {}
     steps = readme.steps("A host")
     _, from_folder = readme.steps("Without a package index")[""]
     (install,) = steps["Install"]
@@ -197,7 +229,8 @@ def _follow_readme(guest: Machine, analyzer: Analyzer, done: Installed) -> None:
                     token = printed if step == "Enrol" else token
                 else:
                     printed = guest.run("\n".join(lines), token.encode(), "/mnt", within_s=600)
-                done.printed[step] = done.printed.get(step, "") + printed
+                done[step] = done.get(step, "") + printed
+    return done
 
 
 def _on_analyzer(analyzer: Analyzer, line: str) -> str:

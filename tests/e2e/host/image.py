@@ -38,7 +38,9 @@ printf '%s\\n' {modules} >> "$1/etc/initramfs-tools/modules"
 systemctl --root="$1" enable systemd-networkd.service
 chroot "$1" update-initramfs -u -k all
 for kernel in "$1"/lib/modules/*; do
-    chroot "$1" /etc/kernel/postinst.d/kdump-tools "$(basename "$kernel")"
+    # What kdump-config(8) `load` would do at the first boot, a minute under emulation.
+    cp "$1/etc/kdump/sysctl.conf" "$1/var/lib/kdump/latest_sysctls-$(basename "$kernel")"
+    chroot "$1" kdump-config symlinks "$(basename "$kernel")"
 done
 """
 
