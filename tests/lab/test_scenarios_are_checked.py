@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from crashlab.scenario import LAB, LabError, Scenario, kernels, load, names, read
+from crashlab.scenario import LAB, LabError, Scenario, chosen, kernels, load, names, read
 
 GOOD: dict[str, Any] = {
     "title": "an operator crashes the machine",
@@ -36,7 +36,8 @@ def _written(folder: Path, document: object) -> Path:
 def test_every_scenario_is_whole(name: str) -> None:
     scenario = load(name)
     assert scenario.name == name
-    assert scenario.kernel in kernels()
+    assert scenario.kernels
+    assert set(scenario.kernels) <= set(kernels())
     assert re.fullmatch(r"[0-9a-f]{32}", scenario.machine_id)
     if scenario.end == "panic":
         assert any("Kernel panic" in line for line in scenario.evidence)
@@ -59,7 +60,7 @@ def test_a_scenario_is_read_as_written(tmp_path: Path) -> None:
     assert isinstance(scenario, Scenario)
     assert scenario.memory_mb == 512
     assert scenario.disks[0].debugfs == ("mkdir srv",)
-    assert not scenario.uses_necrolab
+    assert not scenario.own_modules
     assert scenario.reaches_userspace
 
 
@@ -69,11 +70,13 @@ def test_a_scenario_is_read_as_written(tmp_path: Path) -> None:
         ({"cmdlien": "panic=1"}, "cmdlien"),
         ({"disks": [{"id": "data", "device": "virtio-blk-pci", "size": 3}]}, "size"),
         ({"host": [{"when": "ready", "hpm": "mce"}]}, "hpm"),
-        ({"host": [{"when": "ready"}]}, "one of hmp, qmp and cut"),
-        ({"host": [{"hmp": "quit", "cut": True}]}, "one of hmp, qmp and cut"),
+        ({"host": [{"when": "ready"}]}, "one of hmp, qmp, freeze_s, flip and cut"),
+        ({"host": [{"hmp": "quit", "cut": True}]}, "one of hmp, qmp, freeze_s, flip and cut"),
         ({"end": "explode"}, "end must be one of"),
         ({"evidence": []}, "evidence is empty"),
-        ({"kernel": "2.4"}, "kernel 2.4"),
+        ({"kernels": ["2.4"]}, "kernel 2.4"),
+        ({"evidence": [{"6.1": "Kernel panic"}]}, "nothing of kernel 6.12"),
+        ({"initramfs": "torn"}, "initramfs must be"),
         ({"truth": {"crash": True}}, "truth lacks fatal, cause, mechanism, culprit"),
         ({"truth": {**GOOD["truth"], "reason": "?"}}, "unknown reason"),
     ],
@@ -87,6 +90,30 @@ def test_a_wrong_scenario_is_refused_in_one_line(
     assert complaint in str(refused.value)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_line_of_evidence_can_differ_between_kernels(tmp_path: Path) -> None:
+    line = {"6.1": "Oops: 0002", "6.12": "Oops: Oops: 0002"}
+    scenario = read(_written(tmp_path, {**GOOD, "evidence": ["Kernel panic", line]}))
+    assert scenario.evidence_on("6.1") == ["Kernel panic", "Oops: 0002"]
+    assert scenario.evidence_on("6.12") == ["Kernel panic", "Oops: Oops: 0002"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "runs"),
+    [
+        ("sysrq-c", ["sysrq-c@6.1", "sysrq-c@6.12"]),
+        ("sysrq-c@6.12", ["sysrq-c@6.12"]),
+        ("kfence-use-after-free", ["kfence-use-after-free@6.12"]),
+    ],
+)
+def test_a_scenario_is_run_on_its_kernels(request_: str, runs: list[str]) -> None:
+    assert [f"{scenario.name}@{kernel.name}" for scenario, kernel in chosen([request_])] == runs
+
+
+def test_a_kernel_that_a_scenario_does_not_know_is_refused() -> None:
+    with pytest.raises(LabError, match=r"not run on 6\.1: its kernels are 6\.12"):
+        chosen(["kfence-use-after-free@6.1"])
 
 
 @pytest.mark.parametrize("text", ["- a list\n", "words\n", "a: [\n", ""])
