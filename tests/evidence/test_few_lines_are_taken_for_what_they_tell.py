@@ -10,6 +10,11 @@ HINT = "[    0.449031] ACPI BIOS Error (bug): Could not resolve symbol [\\_SB.PC
 REST = "".join(
     f"[    1.{second:06d}] usb 1-{second}: New USB device strings: Mfr=1, Product=2\n" for second in range(60)
 )
+LOADED = (
+    "[    4.882310] vendorfs: loading out-of-tree module taints kernel.\n"
+    "[    4.882402] vendorfs: module license 'Proprietary' taints kernel.\n"
+    "[    5.100231] EXT4-fs (sda2): mounted filesystem with ordered data mode. Opts: (null)\n"
+)
 NEXT_BOOT = "-- Reboot --\nMay 03 10:00:07 node9 kernel: Linux version 6.1.0-18-amd64 (gcc-12) #1 SMP\n"
 
 
@@ -25,7 +30,9 @@ def test_a_lone_hint_that_is_all_there_is_names_the_cause_but_not_loudly(shipped
 
 
 @pytest.mark.parametrize(
-    "text", [HINT + REST, REST[:400], HINT + NEXT_BOOT], ids=["a whole log", "no hint", "another boot"]
+    "text",
+    [HINT + REST, REST[:400], LOADED, HINT + NEXT_BOOT],
+    ids=["a whole log", "no hint", "what every boot says", "another boot"],
 )
 def test_a_hint_among_much_else_or_before_a_restart_does_not(text: str, shipped: Knowledge) -> None:
     assert _verdict(text, shipped).cause == "unknown.silent"

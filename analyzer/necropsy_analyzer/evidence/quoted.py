@@ -13,6 +13,8 @@ from necropsy_analyzer.evidence.scene import Scene
 
 _FEW: Final = 30
 _MORE_THAN_ROUTINE: Final = 0.7
+_HINT: Final = 0.14
+"""Less is what no boot of such a machine goes without, as a module's taint; nobody shows lines for that."""
 _SOFTWARE: Final = ("kernel.bug", "kernel.lockup")
 _BOOTS: Final = ("Linux version ", "-- Reboot --", "-- Boot ")
 
@@ -39,6 +41,8 @@ def quoted(scene: Scene, seen: Sequence[Evidence], knowledge: Knowledge) -> Iter
     first = max(telling, key=lambda item: max(item.supports.values()))
     known = findings["quoted"]
     top = max(first.supports.values())
+    if top < _HINT:
+        return
     supports = dict(known.supports)
     for cause, weight in first.supports.items():
         if weight > 0:
