@@ -103,6 +103,8 @@ def _make(folder: Path) -> None:
         (files / name).write_text(text)
     (work / "customize").write_text(CUSTOMIZE.format(modules=" ".join(MODULES)))
     _run(
+        # However it ends, its mounts (/sys among them) are gone with its namespace before the folder is.
+        *("unshare", "--mount", "--"),
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
         f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED),
