@@ -174,6 +174,14 @@ def test_a_list_of_modules_without_a_trace_leaves_open_whose_code_it_was(shipped
     assert "external-unseen" in _seen(log, shipped)
 
 
+def test_a_signal_of_the_hardware_is_not_put_on_a_module_that_was_merely_loaded(shipped: Knowledge) -> None:
+    log = (
+        "[  734.100000] Kernel panic - not syncing: NMI: Not continuing\n"
+        "[  734.100002] CPU: 3 PID: 0 Comm: swapper/3 Tainted: P           OE  5.4.0-42-generic #46-Ubuntu\n"
+    )
+    assert "external-unseen" not in _seen(log, shipped)
+
+
 def test_entries_of_a_trace_that_are_all_doubtful_are_better_than_none(shipped: Knowledge) -> None:
     log = (
         "[  900.000001] INFO: task nfsd:2211 blocked for more than 120 seconds.\n"

@@ -60,7 +60,7 @@ def modules(scene: Scene, report: Report, knowledge: Knowledge) -> Iterator[Evid
             yield beside
             return
     if _outside(report.tainted or "") or any(_outside(flags) for flags in report.modules.values()):
-        unseen = report.culprit is None and not report.stack
+        unseen = report.culprit is None and not report.stack and report.mechanism != "nmi"
         yield made("external-unseen" if unseen else "external-loaded", knowledge, family="external")
     elif report.release is not None:
         yield made("untainted", knowledge, family="external")
