@@ -123,7 +123,7 @@ def rule_examples() -> list[str]:
         loaded = yaml.safe_load(file.read_text())
         for rule in loaded if isinstance(loaded, list) else loaded.get("rules", ()):
             texts += [example["text"] for example in rule.get("examples", ())]
-    lines = [re.sub(r"^(<\d+>)?\[ *\d+\.\d+\] ", "", text.strip()) for text in texts]
+    lines = [re.sub(r"^(<\d+>)?\[ *\d+\.\d+\] ", "", text.rstrip()) for text in texts]
     return [line for line in lines if line.isascii() and line.isprintable()]
 
 
