@@ -1,4 +1,4 @@
-"""`necropsy rules check` and `rules test`: what is wrong with one's own rules, by file and line, for people and programs."""
+"""`necropsy rules check` and `rules test`: what is wrong with own rules, for people and programs."""
 
 import json
 import os
@@ -36,6 +36,7 @@ def rules(tmp_path: Path) -> Path:
 def _necropsy(tmp_path: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", "from necropsy_analyzer.cli import main; main()", *map(str, arguments)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,
