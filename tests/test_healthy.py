@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from necropsy_analyzer.evidence.knowledge import load_knowledge
 
 from necropsy_analyzer.cli.inputs import case_of
 from necropsy_analyzer.cli.knowledge import rule_folders
 from necropsy_analyzer.diagnose import diagnose
+from necropsy_analyzer.evidence.knowledge import load_knowledge
 
 HEALTHY = Path(__file__).parents[1] / "fixtures" / "healthy"
 
