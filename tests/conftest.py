@@ -93,6 +93,11 @@ class Analyzer:
         return self._process.pid
 
     @property
+    def wal(self) -> Path:
+        """Its store's write-ahead log."""
+        return self.state / "necropsy.db-wal"
+
+    @property
     def log(self) -> str:
         """What it wrote to standard error, over all its lives."""
         return (self.folder / "serve.log").read_text("utf-8", "replace")

@@ -22,7 +22,6 @@ from necropsy_analyzer.report.unwrap import unwrap
 from necropsy_analyzer.verdict.fuse import fuse
 from necropsy_analyzer.verdict.verdict import Culprit, Kernel, Proof, Ranked, Verdict
 
-SILENT: Final = "unknown.silent"
 _DUMPED: Final = "a kernel died and left a vmcore"
 _SHOWN_PROBABILITY: Final = 0.005
 _SHOWN_PROOFS: Final = 20

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,6 +17,7 @@ import pytest
 import zstandard
 from sqlalchemy import select
 from tests.conftest import Analyzer
+from tests.killing import written
 
 from necropsy_agent import wire
 from necropsy_analyzer.store import schema
@@ -87,23 +87,6 @@ def _arrived(state: Path) -> Iterator[str]:
         yield from re.findall(r"mark-\d+-[0-9a-f]{8}", text)
 
 
-def _writes(state: Path, count: int) -> Callable[[], bool]:
-    """Say when the outbox was written to so often from now on: in the midst of a transaction, or between an
-    answer of the analyzer's and its being noted.
-    """
-    log = state / "outbox.sqlite3-wal"
-    seen = [-1, 0]
-
-    def due() -> bool:
-        with suppress(OSError):
-            written_ns = log.stat().st_mtime_ns
-            if written_ns != seen[0]:
-                seen[:] = written_ns, seen[1] + 1
-        return seen[1] > count
-
-    return due
-
-
 def test_every_crash_record_arrives_once(site: Site, analyzer: Analyzer, chance: random.Random) -> None:
     analyzer.start()
     (site.folder / "token").write_text(analyzer.enroll("node1"))
@@ -123,7 +106,11 @@ def test_every_crash_record_arrives_once(site: Site, analyzer: Analyzer, chance:
         with pytest.raises(subprocess.TimeoutExpired):
             agent.wait(chance.uniform(0, LONGEST_LIFE_S / 3))
         host.dies()
-        due = _writes(site.state, chance.randint(1, 12)) if chance.random() < 0.5 else lambda: False
+        due = (
+            written(site.state / "outbox.sqlite3-wal", chance.randint(1, 12))
+            if chance.random() < 0.5
+            else lambda: False
+        )
         until_s = time.monotonic() + chance.uniform(0, LONGEST_LIFE_S)
         while time.monotonic() < until_s and not due():
             time.sleep(0.0002)

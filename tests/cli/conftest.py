@@ -13,8 +13,6 @@ from tests.conftest import BIN
 
 from necropsy_analyzer.store.store import Store, sqlite_url
 
-Ran = "subprocess.CompletedProcess[str]"
-
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:

@@ -5,14 +5,13 @@ records: in the end each is there exactly once, and each death has its verdict.
 import os
 import random
 import re
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
 from tests.conftest import NOW_NS, Analyzer
+from tests.killing import written
 
 from necropsy_agent import shipper
 from necropsy_agent.config import Server, ShipConfig
@@ -96,23 +95,6 @@ def _never() -> bool:
     return False
 
 
-def _writes(analyzer: Analyzer, count: int) -> Callable[[], bool]:
-    """Say when the store's write-ahead log was written to so often: in the midst of a transaction, or between
-    its end and the acknowledgement.
-    """
-    log = analyzer.state / "necropsy.db-wal"
-    seen = [-1, 0]
-
-    def due() -> bool:
-        with suppress(OSError):
-            written_ns = log.stat().st_mtime_ns
-            if written_ns != seen[0]:
-                seen[:] = written_ns, seen[1] + 1
-        return seen[1] > count
-
-    return due
-
-
 def test_every_crash_record_is_there_once_and_has_its_verdict(
     analyzer: Analyzer, tmp_path: Path, chance: random.Random
 ) -> None:
@@ -129,7 +111,7 @@ def test_every_crash_record_is_there_once_and_has_its_verdict(
             continue
         # Its life is counted from when it listens, so that a busy machine shortens none of these rounds.
         analyzer.start()
-        due = _writes(analyzer, chance.randint(1, 16)) if chance.random() < 0.6 else _never
+        due = written(analyzer.wal, chance.randint(1, 16)) if chance.random() < 0.6 else _never
         with analyzer.killed_when(due, chance.uniform(0, LONGEST_LIFE_S)):
             for agent in agents:
                 agent.ships()
@@ -157,7 +139,7 @@ def test_a_store_that_was_being_made_can_be_used(tmp_path: Path, chance: random.
     for turn in range(FRESH_ROUNDS):
         (tmp_path / str(turn)).mkdir()
         analyzer = Analyzer(tmp_path / str(turn))
-        due = _writes(analyzer, chance.randint(1, 60)) if chance.random() < 0.5 else _never
+        due = written(analyzer.wal, chance.randint(1, 60)) if chance.random() < 0.5 else _never
         with analyzer.killed_when(due, chance.uniform(0.1, 0.8)):
             analyzer.begin()
         store = Store.open(sqlite_url(analyzer.state))

@@ -24,7 +24,6 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     host: str
-    host_row: int
     boot: str
     died_ns: int | None
     opened_ns: int
@@ -212,7 +211,6 @@ def _incident(row: Row[*tuple[object, ...]]) -> Incident:
     return Incident(
         id=row.id,
         host=row.host_name,
-        host_row=row.host,
         boot=row.boot,
         died_ns=row.died_ns,
         opened_ns=row.opened_ns,
